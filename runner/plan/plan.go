@@ -1,0 +1,144 @@
+// Package plan decides what a plan means: what it changes, whether it is the
+// change that was reviewed, and which kind of drift it shows. Everything here
+// is pure; the input is the JSON that `terraform show -json` prints.
+package plan
+
+import "encoding/json"
+
+// Plan is a plan's changes, normalised: sorted by address, without no-ops and
+// pure reads, and without what differs between engines' format versions.
+type Plan struct {
+	Changes []Change `json:"changes,omitempty"`
+	Outputs []Output `json:"outputs,omitempty"`
+	// Drift is what the refresh found to differ from the state
+	// ("resource_drift").
+	Drift []Change `json:"drift,omitempty"`
+	// Relevant are the attributes whose drift contributed to Changes, as
+	// ADDRESS or ADDRESS.ATTRIBUTE ("relevant_attributes").
+	Relevant []string `json:"relevant,omitempty"`
+	// Reads are the addresses of data sources that are read while applying.
+	Reads   []string `json:"reads,omitempty"`
+	Errored bool     `json:"errored,omitempty"`
+	// Incomplete is set where the engine deferred changes: another plan and
+	// apply will be needed.
+	Incomplete bool `json:"incomplete,omitempty"`
+	// Engine is the version that made the plan.
+	Engine string `json:"engine,omitempty"`
+}
+
+// Action is what happens to a resource.
+type Action string
+
+// The actions.
+const (
+	Create             Action = "create"
+	Update             Action = "update"
+	Delete             Action = "delete"
+	Replace            Action = "replace"               // delete, then create
+	ReplaceCreateFirst Action = "replace_create_before" // create, then delete
+	Forget             Action = "forget"                // leaves the state, stays in the cloud
+	Move               Action = "move"                  // a new address and nothing else
+	Import             Action = "import"                // enters the state and nothing else
+)
+
+// Change is what a plan does to one resource instance.
+type Change struct {
+	Address  string `json:"address"`            // after moves, with the deposed key where there is one
+	Previous string `json:"previous,omitempty"` // the address before a move
+	Mode     string `json:"mode"`               // "managed" or "data"
+	Type     string `json:"type"`
+	Provider string `json:"provider"`
+	Action   Action `json:"action"`
+	Reason   string `json:"reason,omitempty"` // the engine's action_reason
+	Import   string `json:"import,omitempty"` // the imported id
+	// Before and After are the values in canonical JSON (sorted keys);
+	// "null" where there is none.
+	Before json.RawMessage `json:"before,omitempty"`
+	After  json.RawMessage `json:"after,omitempty"`
+	// Unknown marks what is known only after the apply, SensitiveBefore and
+	// SensitiveAfter what must not be shown: true, or a tree of the value's
+	// shape.
+	Unknown         json.RawMessage `json:"unknown,omitempty"`
+	SensitiveBefore json.RawMessage `json:"sensitive_before,omitempty"`
+	SensitiveAfter  json.RawMessage `json:"sensitive_after,omitempty"`
+	// Replace are the paths that force a replacement, in canonical JSON.
+	Replace []json.RawMessage `json:"replace,omitempty"`
+}
+
+// Output is a change of an output value.
+type Output struct {
+	Name      string          `json:"name"`
+	Action    Action          `json:"action"` // Create, Update or Delete
+	Before    json.RawMessage `json:"before,omitempty"`
+	After     json.RawMessage `json:"after,omitempty"`
+	Unknown   bool            `json:"unknown,omitempty"`
+	Sensitive bool            `json:"sensitive,omitempty"`
+}
+
+// Summary counts a plan's changes.
+type Summary struct {
+	Add     int `json:"add"`
+	Change  int `json:"change"`
+	Replace int `json:"replace"`
+	Destroy int `json:"destroy"`
+	Forget  int `json:"forget"`
+	Import  int `json:"import"`
+	Move    int `json:"move"`
+	Outputs int `json:"outputs"`
+}
+
+// Verdict is the result of a comparison.
+type Verdict string
+
+// The verdicts.
+const (
+	Identical Verdict = "identical" // the same change
+	Narrower  Verdict = "narrower"  // a subset of the reviewed change is left to do
+	Changed   Verdict = "changed"   // something that was not reviewed
+)
+
+// Comparison is how a plan differs from the one that was reviewed.
+type Comparison struct {
+	Verdict     Verdict      `json:"verdict"`
+	Differences []Difference `json:"differences,omitempty"`
+	// SameResources is set where both plans do the same actions to the same
+	// addresses, whatever the values.
+	SameResources bool `json:"same_resources"`
+}
+
+// Difference is one point in which two plans differ.
+type Difference struct {
+	Address string `json:"address"` // "output.NAME" for outputs
+	// Attribute is the path ("tags.env", "ingress[0].port"); empty where the
+	// whole change is on one side only or the action differs.
+	Attribute string `json:"attribute,omitempty"`
+	Reviewed  string `json:"reviewed"` // as shown to people; sensitive values masked
+	Now       string `json:"now"`
+}
+
+// Class is a kind of drift.
+type Class string
+
+// The classes. InSync is the empty one.
+const (
+	InSync          Class = ""
+	CloudChange     Class = "cloud_change"     // a real resource differs from state or configuration
+	UnappliedCommit Class = "unapplied_commit" // Git says something that was never applied
+	ProviderNoise   Class = "provider_noise"   // computed or data-source churn without consequence
+	OutputOnly      Class = "output_only"      // only output values differ
+	CheckError      Class = "error"            // the check itself failed
+)
+
+// DriftReport is what a drift check found.
+type DriftReport struct {
+	Class Class `json:"class"`
+	// Resources are the addresses concerned, with the attributes that differ.
+	Resources []DriftedResource `json:"resources,omitempty"`
+}
+
+// DriftedResource is a resource that is not as it should be.
+type DriftedResource struct {
+	Address    string   `json:"address"`
+	Change     string   `json:"change"` // "changed", "deleted" or "created" in the cloud
+	Attributes []string `json:"attributes,omitempty"`
+}

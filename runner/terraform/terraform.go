@@ -1,0 +1,116 @@
+// Package terraform runs the engine, terraform or tofu, as its own vendor
+// would: through terraform-exec, found on PATH or installed by hc-install. It
+// knows what `init` reads and skips it when none of that changed, and it
+// builds the engine's environment from an allow list, so that nothing of
+// Holdfast's own leaks into a pull request's code.
+package terraform
+
+import (
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Config says where engines live and what their processes see.
+type Config struct {
+	// DataDir is an absolute directory for installed engines, the provider
+	// cache and TF_DATA_DIRs.
+	DataDir string
+	// Pass are names of environment variables (path.Match patterns such as
+	// "AWS_*") that engines get besides the built-in allow list. HOLDFAST_*
+	// is never passed.
+	Pass []string
+	// Set are variables that engines get with these values.
+	Set map[string]string
+	// MaxDataDirs bounds the TF_DATA_DIRs that are kept between runs; the
+	// least recently used go first. Defaults to 500.
+	MaxDataDirs int
+	// Self is Holdfast's own executable, started as the shim around an engine
+	// that applies. Defaults to os.Executable.
+	Self string
+	// Progress, where set, is told of installations, a line at a time.
+	Progress func(line string)
+}
+
+// Module is a root module in a checkout, ready to be planned.
+type Module struct {
+	// Key identifies the workspace over all repositories
+	// ("HOST/OWNER/NAME/WORKSPACE"); its TF_DATA_DIRs are kept under it. One
+	// operation per Key at a time.
+	Key string
+	// Root is the checkout's directory, Dir the root module's in it; both
+	// absolute.
+	Root, Dir string
+	// Modules are the absolute directories of the local modules it uses; init
+	// reads them.
+	Modules []string
+	// Workspace is the Terraform workspace; empty means "default". One that
+	// does not exist yet is created.
+	Workspace string
+	// VarFiles as on the command line, relative to Dir.
+	VarFiles []string
+	// Engine is "terraform" or "tofu", Version a constraint or empty.
+	Engine, Version string
+	// StateFile, where set, keeps the state of the default Terraform workspace
+	// in that absolute file, and of others beside it, by an override file in
+	// Dir. For root modules whose state would be lost with the checkout.
+	StateFile string
+	// Log gets what the engine prints, as it comes.
+	Log io.Writer
+}
+
+// PlanOptions vary a plan.
+type PlanOptions struct {
+	Destroy     bool
+	RefreshOnly bool
+	LockTimeout string // as the engine takes it ("5m"); empty: the engine's default
+}
+
+// PlanResult is how a plan went.
+type PlanResult struct {
+	Changes  bool   // the plan file has something to do or to record
+	Version  string // the engine's
+	Init     bool   // init ran
+	Versions string // the engine's name and version, for people: "Terraform 1.11.4"
+}
+
+// ErrStalePlan says that the engine refused a saved plan because the state has
+// moved on. Nothing was applied.
+var ErrStalePlan = errors.New("the saved plan is stale")
+
+// NotInstalledError says that no suitable engine is there or could be
+// installed.
+type NotInstalledError struct {
+	Engine, Constraint string
+	Err                error
+}
+
+// Error says what was looked for and why it is not there.
+func (e *NotInstalledError) Error() string {
+	name := e.Engine
+	if e.Constraint != "" {
+		name += " " + e.Constraint
+	}
+	return fmt.Sprintf("%s is not on PATH and could not be installed: %v", name, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *NotInstalledError) Unwrap() error { return e.Err }
+
+// Hint says what to do.
+func (e *NotInstalledError) Hint() string {
+	return "install " + e.Engine + " so that it is on PATH, or let this machine reach the network"
+}
+
+// EngineError is a failed engine command, with what the engine said.
+type EngineError struct {
+	Command string // "init", "plan", "apply", "show"
+	Output  string // the engine's error output, without colours
+	Err     error
+}
+
+// Error returns the command and the engine's own words.
+func (e *EngineError) Error() string { return e.Command + ": " + e.Output }
+
+// Unwrap returns the cause.
+func (e *EngineError) Unwrap() error { return e.Err }

@@ -1,0 +1,262 @@
+// Package vcs speaks of repositories and pull requests in one language, so
+// that the runner does not know which host it works for.
+//
+// Host is what every host can do. What only some can do (webhooks, comments,
+// statuses, reviews, merging, notes) is an optional interface, resolved once
+// when the program is wired: a host lacks a capability by not having its
+// methods.
+package vcs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Repository names a Git repository on a host. Owner may contain slashes
+// (subgroups).
+type Repository struct {
+	Host  string // "git.example.com"
+	Owner string
+	Name  string
+}
+
+// String returns HOST/OWNER/NAME.
+func (r Repository) String() string { return r.Host + "/" + r.Owner + "/" + r.Name }
+
+// ParseRepository reads HOST/OWNER/NAME. Each part is non-empty, free of
+// control characters, and neither "." nor "..".
+func ParseRepository(s string) (Repository, error) {
+	parts := strings.Split(s, "/")
+	if len(parts) < 3 {
+		return Repository{}, fmt.Errorf("repository %q is not HOST/OWNER/NAME", s)
+	}
+	for _, p := range parts {
+		if p == "" || p == "." || p == ".." || strings.ContainsFunc(p, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\\' }) {
+			return Repository{}, fmt.Errorf("repository %q is not HOST/OWNER/NAME", s)
+		}
+	}
+	return Repository{Host: parts[0], Owner: strings.Join(parts[1:len(parts)-1], "/"), Name: parts[len(parts)-1]}, nil
+}
+
+// Remote is how Git reaches a repository. Credentials are never in the URL.
+type Remote struct {
+	URL           string // https, ssh, file or a path
+	DefaultBranch string
+	Username      string // with Password: HTTP basic authentication
+	Password      string // a token
+	SSHKeyFile    string // for ssh URLs; empty means the agent
+}
+
+// PullState is the state of a pull request.
+type PullState string
+
+// The states of a pull request.
+const (
+	Open   PullState = "open"
+	Closed PullState = "closed" // without a merge
+	Merged PullState = "merged"
+)
+
+// PullRequest is a proposed change as the host describes it now.
+type PullRequest struct {
+	Repository Repository
+	Number     int
+	Title      string
+	Author     string
+	URL        string
+	State      PullState
+	Draft      bool
+	Fork       bool   // the head is in another repository
+	HeadRef    string // the branch's name, for people
+	HeadSHA    string
+	// FetchRef is the ref of the base repository that leads to HeadSHA, such
+	// as "refs/pull/1/head".
+	FetchRef  string
+	BaseRef   string // the branch's name
+	BaseSHA   string // the base branch's commit as the host last saw it; may be empty
+	MergeSHA  string // the commit on the base branch that the merge made; only when Merged
+	UpdatedAt time.Time
+}
+
+// EventKind is what an Event is about.
+type EventKind string
+
+// The kinds of events. Whatever else a host sends is ErrIgnored.
+const (
+	EventPullRequest EventKind = "pull_request" // opened, pushed to, edited, closed, merged, reviewed
+	EventPush        EventKind = "push"         // a branch moved
+	EventComment     EventKind = "comment"      // a comment was newly created on a pull request
+)
+
+// Event is what a webhook said. It is a hint to look: the runner asks the
+// host for the state as it is when the event is handled.
+type Event struct {
+	Delivery   string     `json:"delivery"` // the host's id of this delivery
+	Kind       EventKind  `json:"kind"`
+	Repository Repository `json:"repository"`
+	Number     int        `json:"number,omitempty"` // the pull request's
+	Branch     string     `json:"branch,omitempty"` // EventPush
+	Before     string     `json:"before,omitempty"` // EventPush
+	After      string     `json:"after,omitempty"`  // EventPush
+	Sender     string     `json:"sender,omitempty"`
+	CommentID  int64      `json:"comment_id,omitempty"`
+	Comment    string     `json:"comment,omitempty"`
+}
+
+// Permission is what a user may do in a repository.
+type Permission string
+
+// The permissions, from the least.
+const (
+	PermissionNone  Permission = "none"
+	PermissionRead  Permission = "read"
+	PermissionWrite Permission = "write"
+	PermissionAdmin Permission = "admin"
+)
+
+// CanWrite reports whether p includes writing.
+func (p Permission) CanWrite() bool { return p == PermissionWrite || p == PermissionAdmin }
+
+// Errors of all hosts.
+var (
+	// ErrNotFound: no such repository, pull request or comment, or the token
+	// may not see it.
+	ErrNotFound = errors.New("vcs: not found")
+	// ErrSignature: a webhook without a valid signature.
+	ErrSignature = errors.New("vcs: webhook signature is missing or wrong")
+	// ErrIgnored: a valid webhook that says nothing of use.
+	ErrIgnored = errors.New("vcs: webhook ignored")
+	// ErrDenied: the host refuses the token.
+	ErrDenied = errors.New("vcs: access denied")
+)
+
+// RateLimitError says when a host will answer again.
+type RateLimitError struct {
+	RetryAt time.Time // zero where the host did not say
+}
+
+// Error says until when.
+func (e *RateLimitError) Error() string {
+	if e.RetryAt.IsZero() {
+		return "vcs: rate limited"
+	}
+	return "vcs: rate limited until " + e.RetryAt.UTC().Format(time.RFC3339)
+}
+
+// Host is a server of repositories. Safe for concurrent use. Every method may
+// return ErrNotFound, ErrDenied, a *RateLimitError, or an error that a retry
+// may heal.
+type Host interface {
+	// Remote returns how to reach the repository with Git, its default branch
+	// included.
+	Remote(ctx context.Context, r Repository) (Remote, error)
+	// PullRequest returns one pull request as it is now.
+	PullRequest(ctx context.Context, r Repository, number int) (PullRequest, error)
+	// PullRequests returns the open pull requests, and those that were closed
+	// or merged at or after since; all pages of them.
+	PullRequests(ctx context.Context, r Repository, since time.Time) ([]PullRequest, error)
+	// Permission returns what user may do, asked at this moment. An unknown
+	// user has PermissionNone and no error.
+	Permission(ctx context.Context, r Repository, user string) (Permission, error)
+}
+
+// Webhooks is a host that tells of events.
+type Webhooks interface {
+	// ParseWebhook verifies the signature over body, in constant time and
+	// before anything is parsed, and returns the event. Returns ErrSignature,
+	// ErrIgnored (wrapped with the reason), or an error for a signed body that
+	// is not what the host sends.
+	ParseWebhook(header http.Header, body []byte) (Event, error)
+}
+
+// Comment is a comment on a pull request.
+type Comment struct {
+	ID     int64
+	Author string
+	Body   string
+}
+
+// Comments is a host with comments on pull requests.
+type Comments interface {
+	// Comments returns all of them, oldest first.
+	Comments(ctx context.Context, r Repository, number int) ([]Comment, error)
+	CreateComment(ctx context.Context, r Repository, number int, body string) (Comment, error)
+	// EditComment returns ErrNotFound where somebody deleted it.
+	EditComment(ctx context.Context, r Repository, number int, id int64, body string) error
+	// MaxComment is the longest body that the host takes, in bytes.
+	MaxComment() int
+	// Self is the name that this host's token comments under.
+	Self(ctx context.Context) (string, error)
+}
+
+// StatusState is a commit status's state.
+type StatusState string
+
+// The states of a commit status.
+const (
+	StatusPending StatusState = "pending"
+	StatusSuccess StatusState = "success"
+	StatusFailure StatusState = "failure"
+	StatusError   StatusState = "error"
+)
+
+// Status is a commit status: one line beside a commit.
+type Status struct {
+	Context     string // "holdfast" or "holdfast/WORKSPACE"
+	State       StatusState
+	Description string // cut by the host adapter to what the host takes
+	URL         string
+}
+
+// Statuses is a host with commit statuses.
+type Statuses interface {
+	// SetStatus sets the status of that context on a commit, replacing the
+	// former one.
+	SetStatus(ctx context.Context, r Repository, sha string, s Status) error
+}
+
+// ReviewState is what a review says.
+type ReviewState string
+
+// The states of a review. Comments without a verdict are not returned.
+const (
+	Approved         ReviewState = "approved"
+	ChangesRequested ReviewState = "changes_requested"
+)
+
+// Review is a reviewer's verdict.
+type Review struct {
+	Author    string
+	State     ReviewState
+	Stale     bool // given before the latest push
+	Dismissed bool
+	At        time.Time
+}
+
+// Reviews is a host with reviews.
+type Reviews interface {
+	// Reviews returns all verdicts, oldest first; the last one of an author
+	// counts.
+	Reviews(ctx context.Context, r Repository, number int) ([]Review, error)
+	// Mergeable reports whether the host would merge the pull request now, as
+	// far as conflicts and its own rules go.
+	Mergeable(ctx context.Context, r Repository, number int) (bool, error)
+}
+
+// Merger is a host that merges pull requests when asked to.
+type Merger interface {
+	// Merge merges the pull request if its head is still sha. Method is
+	// "merge", "squash" or "rebase".
+	Merge(ctx context.Context, r Repository, number int, sha, method string) error
+}
+
+// Notes is a host that keeps a report beside a commit where there is no
+// comment to edit (plain Git: refs/notes/holdfast).
+type Notes interface {
+	// SetNote replaces the note of a commit.
+	SetNote(ctx context.Context, r Repository, sha, text string) error
+}

@@ -1,0 +1,95 @@
+// Package workspaces knows which Terraform workspaces a repository has, which
+// of them a change affects, and in which order they go, so that a pull request
+// gets exactly the plans it needs.
+//
+// It reads holdfast.hcl and the configuration's own files from a checkout and
+// runs nothing. Everything that it reads is hostile: a path that leaves the
+// repository, by ".." or by a symbolic link, is an error.
+package workspaces
+
+import "time"
+
+// File is the name of the configuration at a repository's root.
+const File = "holdfast.hcl"
+
+// Workspace is what is planned, locked, applied and checked for drift as one.
+type Workspace struct {
+	// Name is its workspace block's label, else its Dir, with "@TERRAFORM
+	// WORKSPACE" where that is not "default". The root directory is ".".
+	Name string `json:"name"`
+	// Dir is the root module's directory, slash-separated and relative to the
+	// repository.
+	Dir string `json:"dir"`
+	// Workspace is the Terraform workspace. Defaults to "default".
+	Workspace string `json:"workspace"`
+	// VarFiles are relative to Dir, as on Terraform's command line.
+	VarFiles []string `json:"var_files,omitempty"`
+	// Watch are globs (doublestar) relative to the repository.
+	Watch []string `json:"watch,omitempty"`
+	// DependsOn are names of workspaces that are applied before this one.
+	DependsOn []string `json:"depends_on,omitempty"`
+	// Engine is "terraform" or "tofu".
+	Engine string `json:"engine"`
+	// Version is a constraint ("~> 1.11"): from holdfast.hcl, else from
+	// required_version, else empty (whatever is on PATH).
+	Version string `json:"version,omitempty"`
+	// Modules are the directories of all local modules that it uses, however
+	// deep, relative to the repository and sorted.
+	Modules []string `json:"modules,omitempty"`
+	// Backend says where its state is.
+	Backend Backend `json:"backend"`
+	// Apply and Drift decide about safety: take them from the default branch,
+	// see Config.TrustOnly.
+	Apply Apply `json:"apply"`
+	Drift Drift `json:"drift"`
+}
+
+// Backend describes a root module's backend as far as Holdfast must know.
+type Backend struct {
+	// Type is "s3", "local", "cloud", …; empty where there is no block.
+	Type string `json:"type,omitempty"`
+	// Ephemeral is set where the state would be lost with the checkout: no
+	// block, or a local one with a relative path.
+	Ephemeral bool `json:"ephemeral,omitempty"`
+}
+
+// Apply is a workspace's policy for applying.
+type Apply struct {
+	On              string        `json:"on"`                 // "merge" (default) or "comment"
+	Requires        []string      `json:"requires,omitempty"` // "approved", "mergeable", "up_to_date"
+	WhenPlanChanged string        `json:"when_plan_changed"`  // "hold" (default), "same_resources", "always"
+	MaxPlanAge      time.Duration `json:"max_plan_age"`       // defaults to 24 h
+}
+
+// Drift is a workspace's policy for drift.
+type Drift struct {
+	Schedule     string `json:"schedule,omitempty"` // cron expression; empty: not checked
+	Correct      string `json:"correct"`            // "off" (default), "propose", "apply"
+	AllowDestroy bool   `json:"allow_destroy,omitempty"`
+	MaxChanges   int    `json:"max_changes,omitempty"` // defaults to 10; resource changes a correction may make
+}
+
+// Problem is a mistake in a file, for people.
+type Problem struct {
+	Workspace string `json:"workspace,omitempty"` // the one it spoils; empty: the whole configuration
+	File      string `json:"file"`
+	Line      int    `json:"line,omitempty"`   // from 1
+	Column    int    `json:"column,omitempty"` // from 1
+	Source    string `json:"source,omitempty"` // the line itself
+	Message   string `json:"message"`
+	Hint      string `json:"hint,omitempty"` // what to do
+}
+
+// Problems are all mistakes of one reading, as an error.
+type Problems []Problem
+
+// Affected is a workspace that a change concerns, with the reason.
+type Affected struct {
+	Workspace Workspace `json:"workspace"`
+	// Because names a changed path that concerns it, and how: "module
+	// modules/vpc: modules/vpc/main.tf".
+	Because string `json:"because"`
+	// Deleted is set where the change removes the root module; Workspace is
+	// then as it was before.
+	Deleted bool `json:"deleted,omitempty"`
+}
