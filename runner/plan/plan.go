@@ -17,8 +17,13 @@ type Plan struct {
 	// ADDRESS or ADDRESS.ATTRIBUTE ("relevant_attributes").
 	Relevant []string `json:"relevant,omitempty"`
 	// Reads are the addresses of data sources that are read while applying.
-	Reads   []string `json:"reads,omitempty"`
-	Errored bool     `json:"errored,omitempty"`
+	Reads []string `json:"reads,omitempty"`
+	// Invocations are the provider actions that run beside the changes
+	// ("action_invocations", Terraform 1.14 and later).
+	Invocations []Invocation `json:"invocations,omitempty"`
+	// Errored is set where planning failed half way; such a plan cannot be
+	// applied.
+	Errored bool `json:"errored,omitempty"`
 	// Incomplete is set where the engine deferred changes: another plan and
 	// apply will be needed.
 	Incomplete bool `json:"incomplete,omitempty"`
@@ -29,13 +34,15 @@ type Plan struct {
 // Action is what happens to a resource.
 type Action string
 
-// The actions.
+// The actions. An action that this version does not know is kept as the
+// engine's words joined by "+", so that it is never taken for nothing.
 const (
 	Create             Action = "create"
 	Update             Action = "update"
 	Delete             Action = "delete"
 	Replace            Action = "replace"               // delete, then create
 	ReplaceCreateFirst Action = "replace_create_before" // create, then delete
+	ReplaceForget      Action = "replace_forget"        // forget, and create a new one
 	Forget             Action = "forget"                // leaves the state, stays in the cloud
 	Move               Action = "move"                  // a new address and nothing else
 	Import             Action = "import"                // enters the state and nothing else
@@ -75,7 +82,21 @@ type Output struct {
 	Sensitive bool            `json:"sensitive,omitempty"`
 }
 
-// Summary counts a plan's changes.
+// Invocation is one run of a provider's action.
+type Invocation struct {
+	Address  string `json:"address"`
+	Type     string `json:"type"`
+	Provider string `json:"provider"`
+	// Trigger is the resource that triggers it and Event when ("AfterCreate");
+	// both empty where the action was asked for by itself.
+	Trigger string `json:"trigger,omitempty"`
+	Event   string `json:"event,omitempty"`
+	// Config is the action's configuration, sensitive values in it.
+	Config json.RawMessage `json:"config,omitempty"`
+}
+
+// Summary counts a plan's changes. A resource that is moved or imported and
+// also changed counts in both.
 type Summary struct {
 	Add     int `json:"add"`
 	Change  int `json:"change"`
@@ -101,10 +122,16 @@ const (
 type Comparison struct {
 	Verdict     Verdict      `json:"verdict"`
 	Differences []Difference `json:"differences,omitempty"`
+	// More counts the differences beyond MaxDifferences.
+	More int `json:"more,omitempty"`
 	// SameResources is set where both plans do the same actions to the same
 	// addresses, whatever the values.
 	SameResources bool `json:"same_resources"`
 }
+
+// MaxDifferences bounds Comparison.Differences; a comparison is stored with
+// its run and shown to people.
+const MaxDifferences = 500
 
 // Difference is one point in which two plans differ.
 type Difference struct {
