@@ -1,0 +1,184 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"holdfast/queue"
+	"holdfast/runner/plan"
+	"holdfast/runner/terraform"
+	"holdfast/store"
+)
+
+// drift plans what was applied last and classifies what it finds.
+func (r *Runner) drift(ctx context.Context, x *execution) (verdict, error) {
+	m, release, err := x.driftModule(ctx)
+	if err != nil {
+		return x.checkFailed(ctx, err)
+	}
+	defer release()
+	file, err := x.planFile()
+	if err != nil {
+		return verdict{}, err
+	}
+	p, no, err := x.makePlan(ctx, m, file, terraform.PlanOptions{LockTimeout: lockTimeout})
+	if err != nil {
+		return verdict{}, err
+	}
+	if no != nil {
+		x.result.Drift = &plan.DriftReport{Class: plan.CheckError}
+		return *no, nil
+	}
+	report := p.DriftReport(!x.in.Unapplied)
+	if report.Class == plan.InSync && x.in.Pending {
+		report.Class = plan.UnappliedCommit
+	}
+	x.result.Drift = &report
+	if report.Class == plan.InSync {
+		return verdict{state: store.NoChanges}, nil
+	}
+	if report.Class == plan.CloudChange && x.in.Workspace.Drift.Correct == "apply" {
+		if why := correctGate(p, report, x.in.Workspace.Drift); why != "" {
+			x.note("Not corrected: " + why)
+		}
+	}
+	return verdict{state: store.Planned}, nil
+}
+
+// driftModule is module, with the workspace as the checked commit describes
+// it where that is not the default branch's head. The policy stays the head's.
+func (x *execution) driftModule(ctx context.Context) (terraform.Module, func(), error) {
+	if x.in.Pending {
+		c, err := x.r.configAt(ctx, x.repo, x.run.Commit)
+		if err != nil {
+			return terraform.Module{}, nil, err
+		}
+		for _, w := range c.Workspaces {
+			if w.Name == x.in.Workspace.Name {
+				w.Apply, w.Drift = x.in.Workspace.Apply, x.in.Workspace.Drift
+				x.in.Workspace = w
+			}
+		}
+	}
+	return x.module(ctx)
+}
+
+// checkFailed ends a check that could not even start for a reason in the
+// repository; other errors are retried.
+func (x *execution) checkFailed(ctx context.Context, err error) (verdict, error) {
+	if isProblems(err) && ctx.Err() == nil {
+		x.result.Drift = &plan.DriftReport{Class: plan.CheckError}
+		return verdict{store.Failed, err.Error()}, nil
+	}
+	return verdict{}, err
+}
+
+// afterDrift keeps what the check found, and queues the correction where the
+// team wants one. It may be done twice.
+func (r *Runner) afterDrift(ctx context.Context, x *execution) error {
+	report := plan.DriftReport{Class: plan.CheckError}
+	if x.result.Drift != nil {
+		report = *x.result.Drift
+	}
+	err := r.changeWorkspace(ctx, x.repo, x.in.Workspace, func(rec *WorkspaceRecord) {
+		rec.CheckedAt, rec.Class, rec.Error = x.run.EndedAt, string(report.Class), x.run.Error
+		if rec.State == Held || rec.State == Applying {
+			return // an apply decides about these
+		}
+		rec.State = stateOf(report.Class)
+		if report.Class == plan.InSync && x.in.Unapplied {
+			// Nobody applied it here, and nothing is left to do: the cloud
+			// matches this commit, and from now on that is known.
+			rec.AppliedCommit, rec.AppliedInputs, rec.AppliedAt = x.run.Commit, x.run.Inputs, x.run.EndedAt
+		}
+	})
+	if err != nil {
+		return err
+	}
+	r.Logger.Info("drift checked", "run", x.run.ID, "repository", x.run.Repository, "workspace", x.run.Workspace, "class", report.Class, "error", x.run.Error)
+	if report.Class != plan.CloudChange || x.in.Workspace.Drift.Correct != "apply" {
+		return nil
+	}
+	p, err := r.loadPlan(ctx, x.run.ID)
+	if err != nil || p == nil || correctGate(p, report, x.in.Workspace.Drift) != "" {
+		return err
+	}
+	return r.startCorrect(ctx, x)
+}
+
+// stateOf is the state of a workspace in which a check found this class.
+func stateOf(c plan.Class) WorkspaceState {
+	switch c {
+	case plan.InSync, plan.ProviderNoise:
+		return InSync
+	case plan.UnappliedCommit:
+		return Pending
+	case plan.CloudChange, plan.OutputOnly:
+		return Drifted
+	}
+	return Unknown
+}
+
+// startDrift queues a check of a workspace that the default branch has; slot
+// makes it one run however often it is asked for.
+func (r *Runner) startDrift(ctx context.Context, repo Repository, w knownWorkspace, head, slot string) (store.Run, error) {
+	var rec WorkspaceRecord
+	if _, err := r.load(ctx, workspaceName(repo.Repository, w.Name), &rec); err != nil {
+		return store.Run{}, err
+	}
+	run := store.Run{
+		Key:  fmt.Sprintf("drift/%s/%s/%s", repo.Repository, w.Name, slot),
+		Kind: store.KindDrift, Repository: repo.String(), Commit: head,
+	}
+	in := runPayload{Workspace: w.Workspace, Inputs: w.Inputs}
+	switch rec.AppliedInputs {
+	case "":
+		in.Unapplied = true
+	case w.Inputs: // the head is what was applied
+	default:
+		run.Commit, in.Inputs, in.Pending = rec.AppliedCommit, rec.AppliedInputs, true
+	}
+	run, err := r.startRun(ctx, run, in, queue.PriorityDrift)
+	if err != nil {
+		return run, err
+	}
+	return run, r.changeWorkspace(ctx, repo.Repository, w.Workspace, func(rec *WorkspaceRecord) { rec.CheckRun = run.ID })
+}
+
+// CheckNow queues a drift check of the named workspace, or of all where name is
+// empty, and returns the runs. Returns store.ErrNotFound for an unknown one.
+func (r *Runner) CheckNow(ctx context.Context, repo Repository, name string) ([]store.Run, error) {
+	var known repositoryRecord
+	if _, err := r.load(ctx, "repository/"+repo.String(), &known); err != nil {
+		return nil, err
+	}
+	if name != "" && !slices.ContainsFunc(known.Workspaces, func(w knownWorkspace) bool { return w.Name == name }) {
+		return nil, fmt.Errorf("workspace %s in %s: %w", name, repo, store.ErrNotFound)
+	}
+	var runs []store.Run
+	for _, w := range known.Workspaces {
+		if name != "" && w.Name != name || w.Problem != "" {
+			continue
+		}
+		run, err := r.startDrift(ctx, repo, w, known.SHA, "now/"+r.Clock().UTC().Format("20060102T150405.000"))
+		if err != nil {
+			return runs, err
+		}
+		runs = append(runs, run)
+	}
+	return runs, nil
+}
+
+// isUnfinished reports whether a run with that id is stored and has not ended.
+func (r *Runner) isUnfinished(ctx context.Context, id string) (bool, error) {
+	if id == "" {
+		return false, nil
+	}
+	run, err := r.Store.Runs.Get(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && !run.State.Ended(), err
+}

@@ -1,0 +1,353 @@
+package runner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"holdfast/queue"
+	"holdfast/store"
+	"holdfast/vcs"
+	"holdfast/workspaces"
+)
+
+// handleEvent turns what a webhook or a poll said into runs. The event is only
+// a hint: what counts is what the host says now, so that events may come
+// twice, late or in any order.
+func (r *Runner) handleEvent(ctx context.Context, job queue.Job) error {
+	var e vcs.Event
+	if err := json.Unmarshal(job.Payload, &e); err != nil {
+		return queue.Discard(fmt.Errorf("read payload: %w", err))
+	}
+	switch e.Kind {
+	case vcs.EventPullRequest:
+		return r.pullRequest(ctx, e.Repository, e.Number)
+	case vcs.EventPush:
+		return r.pushed(ctx, e)
+	}
+	return nil
+}
+
+// pushed handles a branch that moved. Branches of pull requests have events
+// of their own.
+func (r *Runner) pushed(ctx context.Context, e vcs.Event) error {
+	h, err := r.host(e.Repository)
+	if err != nil {
+		return err
+	}
+	remote, err := h.Remote(ctx, e.Repository)
+	if errors.Is(err, vcs.ErrNotFound) {
+		return queue.Discard(fmt.Errorf("%s: %w", e.Repository, err))
+	}
+	if err != nil {
+		return rateLimited(r.Clock(), err)
+	}
+	if e.Branch != remote.DefaultBranch {
+		return nil
+	}
+	return r.refresh(ctx, e.Repository)
+}
+
+// pullRequest makes a pull request's runs what its state asks for.
+func (r *Runner) pullRequest(ctx context.Context, repo vcs.Repository, number int) error {
+	h, err := r.host(repo)
+	if err != nil {
+		return err
+	}
+	pr, err := h.PullRequest(ctx, repo, number)
+	if errors.Is(err, vcs.ErrNotFound) {
+		return queue.Discard(fmt.Errorf("pull request %s#%d: %w", repo, number, err))
+	}
+	if err != nil {
+		return rateLimited(r.Clock(), fmt.Errorf("ask %s for pull request %d: %w", repo.Host, number, err))
+	}
+	var rec pullRecord
+	if _, err := r.load(ctx, pullName(repo, number), &rec); err != nil {
+		return err
+	}
+	switch {
+	case pr.State == vcs.Merged:
+		err = r.merged(ctx, pr, rec)
+	case pr.State == vcs.Closed:
+		err = r.closed(ctx, pr, rec)
+	default:
+		err = r.opened(ctx, pr, rec)
+	}
+	return rateLimited(r.Clock(), err)
+}
+
+// opened plans what an open pull request changes, as far as that is not
+// planned yet.
+func (r *Runner) opened(ctx context.Context, pr vcs.PullRequest, old pullRecord) error {
+	next := pullRecord{Head: pr.HeadSHA, State: pr.State, URL: pr.URL, Title: pr.Title}
+	if pr.Fork {
+		next.Notice = "This pull request comes from a fork, so nothing is planned: its code would run with this server's credentials."
+		return r.settle(ctx, pr, old, next, nil)
+	}
+	c, err := r.compare(ctx, pr)
+	if err != nil {
+		return r.settleProblems(ctx, pr, old, next, err)
+	}
+	defer c.release()
+	next.MergeBase = c.base
+	affected := c.head.Affected(c.changed, c.baseConfig)
+	if len(affected) == 0 {
+		next.Notice = "No workspace is affected."
+		return r.settle(ctx, pr, old, next, nil)
+	}
+	var jobs []plannedRun
+	for _, a := range inOrder(c.head, affected) {
+		pw := pullWorkspace{Name: a.Workspace.Name, Dir: a.Workspace.Dir, Because: a.Because, Deleted: a.Deleted}
+		if pw.Problem = problemsOf(c.head, pw.Name); len(pw.Problem) > 0 || a.Deleted {
+			next.Workspaces = append(next.Workspaces, pw)
+			continue
+		}
+		in := runPayload{Workspace: a.Workspace, FetchRef: pr.FetchRef}
+		if in.Inputs, err = c.head.Inputs(c.dir, a.Workspace); err != nil {
+			pw.Problem = workspaces.Problems{{Workspace: pw.Name, File: a.Workspace.Dir, Message: err.Error()}}
+			next.Workspaces = append(next.Workspaces, pw)
+			continue
+		}
+		run, fresh, err := r.planFor(ctx, pr, old, in)
+		if err != nil {
+			return err
+		}
+		pw.Plan = run.ID
+		next.Workspaces = append(next.Workspaces, pw)
+		if fresh {
+			jobs = append(jobs, plannedRun{run, in})
+		}
+	}
+	return r.settle(ctx, pr, old, next, jobs)
+}
+
+// plannedRun is a run whose job is to be queued.
+type plannedRun struct {
+	run store.Run
+	in  runPayload
+}
+
+// settle writes what a pull request is now, ends the runs that nobody needs
+// any more, queues the new ones and asks for a report, in an order in which
+// it may stop anywhere and be done again.
+func (r *Runner) settle(ctx context.Context, pr vcs.PullRequest, old, next pullRecord, jobs []plannedRun) error {
+	name := pullName(pr.Repository, pr.Number)
+	if err := change(ctx, r, name, func(rec *pullRecord) { *rec = next }); err != nil {
+		return err
+	}
+	needed := map[string]bool{}
+	for _, w := range next.Workspaces {
+		needed[w.Plan] = true
+	}
+	for _, w := range old.Workspaces {
+		if w.Plan != "" && !needed[w.Plan] {
+			if err := r.supersede(ctx, w.Plan, "superseded by commit "+short(pr.HeadSHA)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, j := range jobs {
+		if err := r.enqueueRun(ctx, j.run, j.in, queue.PriorityInteractive); err != nil {
+			return err
+		}
+	}
+	return r.enqueueReportIn(ctx, pr.Repository, pr.Number, 0)
+}
+
+// settleProblems settles a pull request whose own content is at fault. Other
+// errors are returned for a retry.
+func (r *Runner) settleProblems(ctx context.Context, pr vcs.PullRequest, old, next pullRecord, err error) error {
+	var notice *contentError
+	if !errors.As(err, &next.Problems) && !errors.As(err, &notice) {
+		return err
+	}
+	if notice != nil {
+		next.Problems = workspaces.Problems{{File: notice.path, Message: notice.Error()}}
+	}
+	return r.settle(ctx, pr, old, next, nil)
+}
+
+// planFor returns the plan run of a workspace at the pull request's head, and
+// whether its job has to be queued. A plan of the same inputs is not made
+// again.
+func (r *Runner) planFor(ctx context.Context, pr vcs.PullRequest, old pullRecord, in runPayload) (store.Run, bool, error) {
+	for _, w := range old.Workspaces {
+		if w.Name != in.Workspace.Name || w.Plan == "" {
+			continue
+		}
+		run, err := r.Store.Runs.Get(ctx, w.Plan)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return run, false, err
+		}
+		if err == nil && run.Inputs == in.Inputs && reusable(run.State) {
+			// Queue it again all the same: its job may have been lost between
+			// two steps of an earlier attempt, and has a key.
+			return run, !run.State.Ended(), nil
+		}
+	}
+	key := fmt.Sprintf("plan/%s#%d/%s/%s", pr.Repository, pr.Number, in.Workspace.Name, pr.HeadSHA)
+	for n := 1; ; n++ {
+		run, err := r.newRun(ctx, store.Run{
+			Key: fmt.Sprintf("%s/%d", key, n), Kind: store.KindPlan,
+			Repository: pr.Repository.String(), PullRequest: pr.Number, Commit: pr.HeadSHA,
+		}, in)
+		// A branch may be pushed back to a commit whose plan was superseded.
+		if err != nil || (run.State != store.Superseded && run.State != store.Canceled) {
+			return run, !run.State.Ended(), err
+		}
+	}
+}
+
+// reusable reports whether a plan in this state stands for the same inputs.
+func reusable(s store.State) bool {
+	return s == store.Queued || s == store.Running || s == store.Planned || s == store.NoChanges
+}
+
+// closed ends the plans of a pull request that was closed without a merge.
+func (r *Runner) closed(ctx context.Context, pr vcs.PullRequest, old pullRecord) error {
+	for _, w := range old.Workspaces {
+		if w.Plan != "" {
+			if err := r.supersede(ctx, w.Plan, "the pull request was closed"); err != nil {
+				return err
+			}
+		}
+	}
+	if old.Head == "" {
+		return nil // never seen while it was open
+	}
+	name := pullName(pr.Repository, pr.Number)
+	return change(ctx, r, name, func(rec *pullRecord) { rec.State = pr.State })
+}
+
+// comparison is a pull request's head beside what it started from.
+type comparison struct {
+	base             string // the merge base
+	dir              string // the head's files
+	head, baseConfig *workspaces.Config
+	changed          []string
+	release          func()
+}
+
+// contentError is a fault of the repository's content that is not in one of
+// the files Holdfast reads.
+type contentError struct {
+	path string
+	err  error
+}
+
+func (e *contentError) Error() string { return e.err.Error() }
+func (e *contentError) Unwrap() error { return e.err }
+
+// compare fetches and reads both sides of a pull request. What decides about
+// safety is taken from the branch that it goes to.
+func (r *Runner) compare(ctx context.Context, pr vcs.PullRequest) (*comparison, error) {
+	if err := r.fetch(ctx, pr.Repository, pr.FetchRef); err != nil {
+		return nil, err
+	}
+	target, err := r.Git.Resolve(ctx, pr.Repository, "refs/heads/"+pr.BaseRef)
+	if err != nil {
+		return nil, err
+	}
+	c := &comparison{}
+	if c.base, err = r.Git.MergeBase(ctx, pr.Repository, target, pr.HeadSHA); err != nil {
+		return nil, fmt.Errorf("merge base of %s and %s: %w", short(target), short(pr.HeadSHA), err)
+	}
+	if c.changed, err = r.Git.ChangedPaths(ctx, pr.Repository, c.base, pr.HeadSHA); err != nil {
+		return nil, fmt.Errorf("changed files: %w", err)
+	}
+	trusted, err := r.configAt(ctx, pr.Repository, target)
+	if err != nil && !isProblems(err) {
+		return nil, err
+	}
+	// A base that does not parse must not keep the pull request that mends it
+	// from being planned; its policy is then the default one.
+	if c.baseConfig, err = r.configAt(ctx, pr.Repository, c.base); err != nil && !isProblems(err) {
+		return nil, err
+	}
+	dir, release, err := r.Git.Checkout(ctx, pr.Repository, pr.HeadSHA)
+	if err != nil {
+		return nil, content(err)
+	}
+	if c.head, err = workspaces.Load(dir); err != nil {
+		release()
+		return nil, err
+	}
+	c.head.TrustOnly(trusted)
+	c.dir, c.release = dir, release
+	return c, nil
+}
+
+// configAt reads the configuration at a commit.
+func (r *Runner) configAt(ctx context.Context, repo vcs.Repository, sha string) (*workspaces.Config, error) {
+	dir, release, err := r.Git.Checkout(ctx, repo, sha)
+	if err != nil {
+		return nil, content(err)
+	}
+	defer release()
+	return r.config(repo, sha, dir)
+}
+
+// content marks the error of a checkout that the repository's content is the
+// reason of.
+func content(err error) error {
+	var escape interface {
+		error
+		EscapedPath() string
+	}
+	if errors.As(err, &escape) {
+		return &contentError{escape.EscapedPath(), err}
+	}
+	return err
+}
+
+func isProblems(err error) bool {
+	var p workspaces.Problems
+	var c *contentError
+	return errors.As(err, &p) || errors.As(err, &c)
+}
+
+// problemsOf returns the mistakes that spoil one workspace.
+func problemsOf(c *workspaces.Config, name string) workspaces.Problems {
+	var out workspaces.Problems
+	for _, p := range c.Problems {
+		if p.Workspace == name {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// inOrder sorts affected workspaces so that each comes after those that it
+// depends on. A cycle is a Problem of its workspaces and leaves their order
+// alone.
+func inOrder(c *workspaces.Config, affected []workspaces.Affected) []workspaces.Affected {
+	names := make([]string, len(affected))
+	byName := map[string]workspaces.Affected{}
+	for i, a := range affected {
+		names[i] = a.Workspace.Name
+		byName[a.Workspace.Name] = a
+	}
+	levels, err := c.Order(names)
+	if err != nil {
+		return affected
+	}
+	var out []workspaces.Affected
+	for _, level := range levels {
+		for _, name := range level {
+			if a, ok := byName[name]; ok {
+				out = append(out, a)
+				delete(byName, name)
+			}
+		}
+	}
+	for _, a := range affected { // deleted ones are not in the head's order
+		if _, left := byName[a.Workspace.Name]; left {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// short is a commit's id for people.
+func short(sha string) string { return sha[:min(len(sha), 8)] }

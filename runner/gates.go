@@ -1,0 +1,66 @@
+package runner
+
+import (
+	"fmt"
+	"strings"
+
+	"holdfast/runner/plan"
+	"holdfast/store"
+	"holdfast/workspaces"
+)
+
+// reviewed is the plan that people saw in a pull request.
+type reviewed struct {
+	run  store.Run // zero where there is none
+	plan *plan.Plan
+}
+
+// applyGate decides whether a plan of the merge commit may be applied: why is
+// empty where it may.
+func applyGate(seen reviewed, now *plan.Plan, policy workspaces.Apply) (c *plan.Comparison, why string) {
+	switch seen.run.State {
+	case store.Planned, store.NoChanges:
+	case "":
+		return nil, "No plan of this workspace was made before the merge, so nobody reviewed this change."
+	case store.Failed:
+		return nil, "The plan in this pull request failed, so nobody reviewed this change."
+	default:
+		return nil, "The pull request was merged before its plan was finished, so nobody reviewed this change."
+	}
+	if seen.plan == nil {
+		return nil, "The reviewed plan is not stored any more, so this change cannot be compared with it."
+	}
+	got := plan.Compare(seen.plan, now)
+	switch {
+	case got.Verdict == plan.Identical, got.Verdict == plan.Narrower:
+		return &got, ""
+	case policy.WhenPlanChanged == "always":
+		return &got, ""
+	case policy.WhenPlanChanged == "same_resources" && got.SameResources:
+		return &got, ""
+	}
+	return &got, "The plan is not the one that was reviewed: something changed between the review and the merge."
+}
+
+// correctGate decides whether drift may be undone without a person: why is
+// empty where it may.
+func correctGate(p *plan.Plan, report plan.DriftReport, policy workspaces.Drift) (why string) {
+	if report.Class != plan.CloudChange {
+		return fmt.Sprintf("Only a change in the cloud is corrected; this is %s.", report.Class)
+	}
+	s := p.Summary()
+	if !policy.AllowDestroy && s.Destroy+s.Replace+s.Forget > 0 {
+		var names []string
+		for _, c := range p.Changes {
+			switch c.Action {
+			case plan.Delete, plan.Replace, plan.ReplaceCreateFirst, plan.Forget:
+				names = append(names, c.Address)
+			}
+		}
+		return "The correction would destroy, replace or forget " + strings.Join(names, ", ") + ", and drift.allow_destroy is not set."
+	}
+	if n := s.Add + s.Change + s.Replace + s.Destroy + s.Forget; policy.MaxChanges > 0 && n > policy.MaxChanges {
+		return fmt.Sprintf("The correction would change %d resources, and drift.max_changes is %d.", n, policy.MaxChanges)
+	}
+	return ""
+}

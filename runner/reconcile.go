@@ -1,0 +1,174 @@
+package runner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"holdfast/queue"
+	"holdfast/vcs"
+	"holdfast/workspaces"
+)
+
+// Start makes sure that every repository is reconciled from now on, first at
+// once: what happened while nothing ran is found.
+func (r *Runner) Start(ctx context.Context) error {
+	for _, repo := range r.repositories {
+		payload, err := json.Marshal(repo.Repository)
+		if err != nil {
+			return err
+		}
+		name := "reconcile/" + repo.String()
+		_, err = r.Queue.Enqueue(ctx, queue.Job{
+			Kind: JobReconcile, Group: name, Key: name, Priority: queue.PriorityInteractive, Payload: payload,
+		})
+		if err != nil {
+			return fmt.Errorf("queue %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// handleReconcile compares what the host has with what is stored, and queues
+// events for what differs. The job never ends: it waits for its next turn.
+func (r *Runner) handleReconcile(ctx context.Context, job queue.Job) error {
+	var repo vcs.Repository
+	if err := json.Unmarshal(job.Payload, &repo); err != nil {
+		return queue.Discard(fmt.Errorf("read payload: %w", err))
+	}
+	served, ok := r.repositories[repo]
+	if !ok {
+		return queue.Discard(fmt.Errorf("repository %s is not served any more", repo))
+	}
+	next := served.Reconcile
+	if err := r.reconcile(ctx, repo); err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		r.Logger.Warn("reconcile", "repository", repo.String(), "error", err)
+		if limit := rateLimited(r.Clock(), err); queue.IsSnooze(limit) {
+			return limit
+		}
+		next = min(next, time.Minute)
+	}
+	return queue.Snooze(next)
+}
+
+func (r *Runner) reconcile(ctx context.Context, repo vcs.Repository) error {
+	h, err := r.host(repo)
+	if err != nil {
+		return err
+	}
+	var known repositoryRecord
+	if _, err := r.load(ctx, "repository/"+repo.String(), &known); err != nil {
+		return err
+	}
+	started := r.Clock()
+	since := started
+	if !known.SeenTo.IsZero() {
+		since = known.SeenTo.Add(-10 * time.Minute) // clocks differ
+	}
+	if err := r.refresh(ctx, repo); err != nil {
+		return err
+	}
+	prs, err := h.PullRequests(ctx, repo, since)
+	if err != nil {
+		return fmt.Errorf("list pull requests: %w", err)
+	}
+	for _, pr := range prs {
+		var rec pullRecord
+		if _, err := r.load(ctx, pullName(repo, pr.Number), &rec); err != nil {
+			return err
+		}
+		if !missed(pr, rec) {
+			continue
+		}
+		err := r.Receive(ctx, vcs.Event{
+			Delivery: fmt.Sprintf("reconcile/%s/%d/%s/%s", repo, pr.Number, pr.HeadSHA, pr.State),
+			Kind:     vcs.EventPullRequest, Repository: repo, Number: pr.Number,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return change(ctx, r, "repository/"+repo.String(), func(rec *repositoryRecord) { rec.SeenTo = started })
+}
+
+// missed reports whether a pull request is not as it was last seen.
+func missed(pr vcs.PullRequest, rec pullRecord) bool {
+	switch pr.State {
+	case vcs.Merged:
+		return rec.State != vcs.Merged || rec.Merge != pr.MergeSHA
+	case vcs.Closed:
+		return rec.State == vcs.Open
+	}
+	return rec.Head != pr.HeadSHA || rec.State != pr.State
+}
+
+// refresh keeps what the default branch's head says of the workspaces.
+func (r *Runner) refresh(ctx context.Context, repo vcs.Repository) error {
+	h, err := r.host(repo)
+	if err != nil {
+		return err
+	}
+	remote, err := h.Remote(ctx, repo)
+	if err != nil {
+		return fmt.Errorf("ask %s for the repository: %w", repo.Host, err)
+	}
+	if err := r.Git.Fetch(ctx, repo, remote); err != nil {
+		return fmt.Errorf("fetch %s: %w", repo, err)
+	}
+	sha, err := r.Git.Resolve(ctx, repo, "refs/heads/"+remote.DefaultBranch)
+	if err != nil {
+		return fmt.Errorf("default branch %s: %w", remote.DefaultBranch, err)
+	}
+	var known repositoryRecord
+	if _, err := r.load(ctx, "repository/"+repo.String(), &known); err != nil {
+		return err
+	}
+	if known.SHA == sha {
+		return nil
+	}
+	dir, release, err := r.Git.Checkout(ctx, repo, sha)
+	if err != nil {
+		return err
+	}
+	defer release()
+	next := repositoryRecord{DefaultBranch: remote.DefaultBranch, SHA: sha}
+	c, err := r.config(repo, sha, dir)
+	if err != nil && !errors.As(err, &next.Problems) {
+		return err
+	}
+	if c != nil {
+		next.Problems = c.Problems
+		next.Workspaces = inventory(c, dir)
+	} else {
+		// A configuration that cannot be read changes nothing about what is
+		// checked: the last readable one stands.
+		next.Workspaces = known.Workspaces
+		r.Logger.Error("the default branch's configuration cannot be read", "repository", repo.String(), "commit", sha, "error", next.Problems)
+	}
+	return change(ctx, r, "repository/"+repo.String(), func(rec *repositoryRecord) {
+		next.SeenTo = rec.SeenTo
+		*rec = next
+	})
+}
+
+// inventory returns the workspaces of a configuration with their inputs.
+func inventory(c *workspaces.Config, dir string) []knownWorkspace {
+	var out []knownWorkspace
+	for _, w := range c.Workspaces {
+		k := knownWorkspace{Workspace: w}
+		var err error
+		if k.Inputs, err = c.Inputs(dir, w); err != nil {
+			k.Problem = err.Error()
+		}
+		if p := problemsOf(c, w.Name); len(p) > 0 {
+			k.Problem = p.Error()
+		}
+		out = append(out, k)
+	}
+	return out
+}

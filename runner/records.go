@@ -1,0 +1,147 @@
+package runner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"holdfast/store"
+	"holdfast/vcs"
+	"holdfast/workspaces"
+)
+
+// WorkspaceState is where a workspace stands.
+type WorkspaceState string
+
+// The states of a workspace.
+const (
+	InSync   WorkspaceState = "in_sync"
+	Drifted  WorkspaceState = "drifted"
+	Pending  WorkspaceState = "pending" // merged, not applied
+	Applying WorkspaceState = "applying"
+	Held     WorkspaceState = "held"
+	Unknown  WorkspaceState = "unknown" // the last check failed, or there was none
+)
+
+// WorkspaceRecord is what is known of one workspace, stored under
+// "workspace/HOST/OWNER/NAME/WORKSPACE".
+type WorkspaceRecord struct {
+	Repository string         `json:"repository"`
+	Name       string         `json:"name"`
+	Dir        string         `json:"dir"`
+	State      WorkspaceState `json:"state"`
+	// AppliedCommit and AppliedInputs are the last that the cloud was made to
+	// match; empty while that is not known.
+	AppliedCommit string    `json:"applied_commit,omitempty"`
+	AppliedInputs string    `json:"applied_inputs,omitempty"`
+	AppliedAt     time.Time `json:"applied_at,omitzero"`
+	CheckedAt     time.Time `json:"checked_at,omitzero"`
+	CheckRun      string    `json:"check_run,omitempty"` // the latest check, ended or not
+	Slot          time.Time `json:"slot,omitzero"`       // the latest slot of the schedule that was queued
+	Class         string    `json:"class,omitempty"`     // of the latest check; see plan.Class
+	Error         string    `json:"error,omitempty"`     // why the latest check or apply failed
+}
+
+// repositoryRecord is what is known of a repository's default branch, stored
+// under "repository/HOST/OWNER/NAME".
+type repositoryRecord struct {
+	DefaultBranch string              `json:"default_branch"`
+	SHA           string              `json:"sha"`
+	Workspaces    []knownWorkspace    `json:"workspaces,omitempty"`
+	Problems      workspaces.Problems `json:"problems,omitempty"`
+	// SeenTo is the time up to which pull requests were listed.
+	SeenTo time.Time `json:"seen_to,omitzero"`
+}
+
+// knownWorkspace is a workspace as the default branch describes it.
+type knownWorkspace struct {
+	workspaces.Workspace
+	Inputs  string `json:"inputs"`
+	Problem string `json:"problem,omitempty"`
+}
+
+// pullRecord is what is known of a pull request, stored under
+// "pull/HOST/OWNER/NAME#NUMBER". Only event jobs write it, and these run one
+// at a time for each pull request.
+type pullRecord struct {
+	Head      string        `json:"head"`
+	MergeBase string        `json:"merge_base,omitempty"`
+	State     vcs.PullState `json:"state"`
+	URL       string        `json:"url,omitempty"`
+	Title     string        `json:"title,omitempty"`
+	// Merge is the commit that the merge made.
+	Merge      string              `json:"merge,omitempty"`
+	Workspaces []pullWorkspace     `json:"workspaces,omitempty"`
+	Problems   workspaces.Problems `json:"problems,omitempty"`
+	// Notice says why nothing is planned or applied, where that needs saying.
+	Notice string `json:"notice,omitempty"`
+}
+
+// pullWorkspace is a workspace that a pull request concerns.
+type pullWorkspace struct {
+	Name    string              `json:"name"`
+	Dir     string              `json:"dir"`
+	Because string              `json:"because,omitempty"`
+	Deleted bool                `json:"deleted,omitempty"`
+	Plan    string              `json:"plan,omitempty"`  // the run that plans it
+	Apply   string              `json:"apply,omitempty"` // the run that applies it
+	Problem workspaces.Problems `json:"problem,omitempty"`
+}
+
+// reportRecord is what the host was last made to show, stored under
+// "report/HOST/OWNER/NAME#NUMBER".
+type reportRecord struct {
+	Comment  int64             `json:"comment,omitempty"`
+	Body     string            `json:"body,omitempty"`     // hash of the posted text
+	SHA      string            `json:"sha,omitempty"`      // the commit with the statuses
+	Statuses map[string]string `json:"statuses,omitempty"` // by context
+}
+
+// load reads a record into v and returns its version; 0 and an untouched v
+// where there is none.
+func (r *Runner) load(ctx context.Context, key string, v any) (int64, error) {
+	rec, err := r.Store.Records.Get(ctx, key)
+	if errors.Is(err, store.ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return rec.Version, json.Unmarshal(rec.Value, v)
+}
+
+// change reads a record, lets f change it and writes it, again where somebody
+// else wrote it meanwhile. f may be called several times.
+func change[T any](ctx context.Context, r *Runner, key string, f func(*T)) error {
+	for {
+		var v T
+		version, err := r.load(ctx, key, &v)
+		if err != nil {
+			return err
+		}
+		f(&v)
+		value, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		_, err = r.Store.Records.Put(ctx, r.Clock(), store.Record{Key: key, Version: version, Value: value})
+		if !errors.Is(err, store.ErrConflict) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// changeWorkspace changes what is known of a workspace.
+func (r *Runner) changeWorkspace(ctx context.Context, repo vcs.Repository, w workspaces.Workspace, f func(*WorkspaceRecord)) error {
+	return change(ctx, r, workspaceName(repo, w.Name), func(rec *WorkspaceRecord) {
+		rec.Repository, rec.Name, rec.Dir = repo.String(), w.Name, w.Dir
+		if rec.State == "" {
+			rec.State = Unknown
+		}
+		f(rec)
+	})
+}

@@ -1,0 +1,280 @@
+package runner
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"holdfast/queue"
+	"holdfast/runner/markdown"
+	"holdfast/store"
+	"holdfast/vcs"
+)
+
+// maxStatuses is how many workspaces of one pull request get a status of
+// their own. Beyond it only the failed ones do: each status is a request to
+// the host, and a list of hundreds helps nobody.
+const maxStatuses = 50
+
+// noteSize bounds the report on a host with notes instead of comments, bytes.
+const noteSize = 1 << 20
+
+// handleReport makes the host show what is stored of a pull request: one
+// comment edited in place, the statuses that changed, nothing else.
+func (r *Runner) handleReport(ctx context.Context, job queue.Job) error {
+	var in reportPayload
+	if err := json.Unmarshal(job.Payload, &in); err != nil {
+		return queue.Discard(fmt.Errorf("read payload: %w", err))
+	}
+	h, err := r.host(in.Repository)
+	if err != nil {
+		return err
+	}
+	var rec pullRecord
+	if _, err := r.load(ctx, pullName(in.Repository, in.Number), &rec); err != nil {
+		return err
+	}
+	if rec.Head == "" {
+		return nil
+	}
+	report, err := r.pullReport(ctx, in.Repository, in.Number, rec)
+	if err != nil {
+		return err
+	}
+	posted := poster{r: r, host: h, repo: in.Repository, number: in.Number, sha: rec.Head}
+	err = posted.post(ctx, report)
+	if errors.Is(err, vcs.ErrNotFound) {
+		return queue.Discard(fmt.Errorf("report on %s: %w", pullName(in.Repository, in.Number), err))
+	}
+	return rateLimited(r.Clock(), err)
+}
+
+// pullReport gathers what is stored of a pull request.
+func (r *Runner) pullReport(ctx context.Context, repo vcs.Repository, number int, rec pullRecord) (markdown.Report, error) {
+	report := markdown.Report{Commit: rec.Head, Merged: rec.State == vcs.Merged, Base: r.BaseURL, Problems: rec.Problems, Notice: rec.Notice}
+	if r.BaseURL != "" {
+		report.Page = r.BaseURL + "/pulls/" + pathEscape(repo.String()) + "/" + fmt.Sprint(number)
+	}
+	for _, pw := range rec.Workspaces {
+		w, err := r.workspaceReport(ctx, rec, pw)
+		if err != nil {
+			return report, err
+		}
+		report.Workspaces = append(report.Workspaces, w)
+	}
+	return report, nil
+}
+
+// workspaceReport is one workspace's part of a report.
+func (r *Runner) workspaceReport(ctx context.Context, rec pullRecord, pw pullWorkspace) (markdown.Workspace, error) {
+	w := markdown.Workspace{Name: pw.Name, Dir: pw.Dir, Kind: string(store.KindPlan), RunID: pw.Plan}
+	if pw.Apply != "" {
+		w.Kind, w.RunID = string(store.KindApply), pw.Apply
+	}
+	switch {
+	case len(pw.Problem) > 0:
+		w.State, w.Error = string(store.Failed), pw.Problem.Error()
+		return w, nil
+	case pw.Deleted:
+		w.State = string(store.Held)
+		w.Error = "This pull request deletes the root module. Nothing is destroyed: its resources stay in the cloud and in its state. Destroy them before the merge if they should go."
+		return w, nil
+	}
+	run, err := r.Store.Runs.Get(ctx, w.RunID)
+	if err != nil {
+		return w, fmt.Errorf("run %s of %s: %w", w.RunID, pw.Name, err)
+	}
+	var result Result
+	if len(run.Result) > 0 {
+		if err := json.Unmarshal(run.Result, &result); err != nil {
+			return w, fmt.Errorf("read result of run %s: %w", run.ID, err)
+		}
+	}
+	w.State, w.Step, w.Error, w.Notes = string(run.State), run.Step, run.Error, result.Notes
+	if w.Plan, err = r.loadPlan(ctx, run.ID); err != nil {
+		return w, err
+	}
+	if run.State == store.Held && result.Reviewed != "" {
+		w.Comparison = result.Comparison
+		if w.Reviewed, err = r.loadPlan(ctx, result.Reviewed); err != nil {
+			return w, err
+		}
+	}
+	w.Next = nextStep(rec.State, run)
+	return w, nil
+}
+
+// nextStep says what happens next with a run, in one sentence.
+func nextStep(pull vcs.PullState, run store.Run) string {
+	switch {
+	case run.Kind == store.KindPlan && run.State == store.Planned && pull == vcs.Open:
+		return "Merging this pull request applies this plan."
+	case run.Kind == store.KindPlan && run.State == store.Failed:
+		return "Push a commit that mends it; it is then planned again."
+	case run.Kind == store.KindApply && run.State == store.Failed:
+		return "What was applied is in the state. Open a pull request that mends the rest."
+	case run.Kind == store.KindApply && run.State == store.Held:
+		return "Nothing more is applied. Open a pull request to have the plan of now reviewed."
+	case run.State == store.Unknown:
+		return "Holdfast is finding out what was done."
+	}
+	return ""
+}
+
+// poster makes one pull request on a host show one report.
+type poster struct {
+	r      *Runner
+	host   host
+	repo   vcs.Repository
+	number int
+	sha    string // the commit with the statuses
+	shown  reportRecord
+}
+
+func (p *poster) key() string { return "report/" + pullName(p.repo, p.number) }
+
+// post writes comment or note first and statuses last, so that a green status
+// means that the comment is there.
+func (p *poster) post(ctx context.Context, report markdown.Report) error {
+	if _, err := p.r.load(ctx, p.key(), &p.shown); err != nil {
+		return err
+	}
+	if p.host.comments != nil {
+		if err := p.comment(ctx, report); err != nil {
+			return err
+		}
+	} else if p.host.notes != nil {
+		text := markdown.Render(report, noteSize)
+		if hash := hashOf(p.sha + text); hash != p.shown.Body {
+			if err := p.host.notes.SetNote(ctx, p.repo, p.sha, text); err != nil {
+				return fmt.Errorf("write note: %w", err)
+			}
+			p.shown.Body = hash
+			if err := p.save(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	if p.host.statuses == nil {
+		return nil
+	}
+	return p.statuses(ctx, report)
+}
+
+// comment creates the comment, or edits the one that is there. A pull request
+// that concerns no workspace gets none, but one that it already has is kept
+// true.
+func (p *poster) comment(ctx context.Context, report markdown.Report) error {
+	text := markdown.Render(report, p.host.comments.MaxComment())
+	hash := hashOf(text)
+	quiet := len(report.Workspaces) == 0 && len(report.Problems) == 0
+	if hash == p.shown.Body || quiet && p.shown.Comment == 0 && !strings.Contains(report.Notice, "fork") {
+		return nil
+	}
+	if p.shown.Comment == 0 {
+		// Perhaps it was created by an attempt that died before it said so.
+		id, err := p.findComment(ctx)
+		if err != nil {
+			return err
+		}
+		p.shown.Comment = id
+	}
+	if p.shown.Comment != 0 {
+		err := p.host.comments.EditComment(ctx, p.repo, p.number, p.shown.Comment, text)
+		if err == nil {
+			p.shown.Body = hash
+			return p.save(ctx)
+		}
+		if !errors.Is(err, vcs.ErrNotFound) {
+			return fmt.Errorf("edit comment: %w", err)
+		}
+	}
+	c, err := p.host.comments.CreateComment(ctx, p.repo, p.number, text)
+	if err != nil {
+		return fmt.Errorf("create comment: %w", err)
+	}
+	p.shown.Comment, p.shown.Body = c.ID, hash
+	return p.save(ctx)
+}
+
+// findComment returns the id of the comment that Holdfast made earlier; 0
+// where there is none.
+func (p *poster) findComment(ctx context.Context) (int64, error) {
+	self, err := p.host.comments.Self(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("ask whose token this is: %w", err)
+	}
+	all, err := p.host.comments.Comments(ctx, p.repo, p.number)
+	if err != nil {
+		return 0, fmt.Errorf("list comments: %w", err)
+	}
+	for _, c := range all {
+		if c.Author == self && strings.HasPrefix(c.Body, markdown.Marker) {
+			return c.ID, nil
+		}
+	}
+	return 0, nil
+}
+
+// statuses sets those that changed: one for the whole, and one for each
+// workspace.
+func (p *poster) statuses(ctx context.Context, report markdown.Report) error {
+	if p.shown.SHA != p.sha {
+		p.shown.SHA, p.shown.Statuses = p.sha, nil
+	}
+	if p.shown.Statuses == nil {
+		p.shown.Statuses = map[string]string{}
+	}
+	var want []vcs.Status
+	for _, w := range report.Workspaces {
+		state, description := markdown.WorkspaceStatus(w)
+		name := "holdfast/" + w.Name
+		_, has := p.shown.Statuses[name]
+		if len(report.Workspaces) > maxStatuses && !has && vcs.StatusState(state) != vcs.StatusFailure {
+			continue
+		}
+		link := report.Page
+		if p.r.BaseURL != "" && w.RunID != "" {
+			link = p.r.BaseURL + "/runs/" + w.RunID
+		}
+		want = append(want, vcs.Status{Context: name, State: vcs.StatusState(state), Description: description, URL: link})
+	}
+	state, description := markdown.Status(report)
+	want = append(want, vcs.Status{Context: "holdfast", State: vcs.StatusState(state), Description: description, URL: report.Page})
+	for _, s := range want {
+		now := string(s.State) + "\n" + s.Description + "\n" + s.URL
+		if p.shown.Statuses[s.Context] == now {
+			continue
+		}
+		if err := p.host.statuses.SetStatus(ctx, p.repo, p.sha, s); err != nil {
+			return errors.Join(fmt.Errorf("set status %s: %w", s.Context, err), p.save(ctx))
+		}
+		p.shown.Statuses[s.Context] = now
+	}
+	return p.save(ctx)
+}
+
+// save keeps what the host shows now. Reports of one pull request are made one
+// at a time, so nobody else has written it.
+func (p *poster) save(ctx context.Context) error {
+	return change(context.WithoutCancel(ctx), p.r, p.key(), func(rec *reportRecord) { *rec = p.shown })
+}
+
+func hashOf(s string) string {
+	h := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(h[:])
+}
+
+// pathEscape escapes each segment of a path.
+func pathEscape(p string) string {
+	parts := strings.Split(p, "/")
+	for i := range parts {
+		parts[i] = url.PathEscape(parts[i])
+	}
+	return strings.Join(parts, "/")
+}

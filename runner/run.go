@@ -1,0 +1,494 @@
+package runner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"holdfast/queue"
+	"holdfast/runner/plan"
+	"holdfast/runner/terraform"
+	"holdfast/store"
+	"holdfast/vcs"
+	"holdfast/workspaces"
+)
+
+// execution is one attempt at one run: what its steps share.
+type execution struct {
+	r    *Runner
+	job  queue.Job
+	in   runPayload
+	repo vcs.Repository
+	run  store.Run
+	// result becomes the run's Result with every save.
+	result Result
+	log    *runLog
+	// earlier is the step that an earlier attempt had reached; empty on the
+	// first.
+	earlier string
+}
+
+// errTaken says that the run is not this attempt's to write any more: it was
+// superseded, or a later attempt has it.
+var errTaken = errors.New("the run was taken over")
+
+// verdict is how a run ended, as its steps decided.
+type verdict struct {
+	state store.State
+	error string
+}
+
+// handleRun makes a job's handler of the steps of a run: it claims the run,
+// calls steps, and writes how it ended. Steps return an error only where
+// Holdfast itself is the reason; that is retried.
+func (r *Runner) handleRun(steps func(context.Context, *execution) (verdict, error)) queue.Handler {
+	return func(ctx context.Context, job queue.Job) error {
+		x, err := r.begin(ctx, job)
+		if err != nil || x == nil {
+			return err
+		}
+		v, err := steps(ctx, x)
+		if err == nil {
+			err = x.end(context.WithoutCancel(ctx), v)
+		}
+		x.log.Close()
+		switch cause := context.Cause(ctx); {
+		case err == nil, errors.Is(err, errTaken):
+			return nil
+		case errors.Is(cause, queue.ErrLost), errors.Is(err, errDetached):
+			return err
+		case errors.Is(cause, queue.ErrCanceled):
+			return x.finish(context.WithoutCancel(ctx), verdict{store.Canceled, "canceled by a person"})
+		case errors.Is(cause, queue.ErrShutdown), queue.IsSnooze(err):
+			// Back to the queue: somebody else, or this process later.
+			return errors.Join(err, x.back(context.WithoutCancel(ctx)))
+		case job.Attempt >= r.MaxAttempts && x.run.State != store.Unknown:
+			r.Logger.Error("run failed", "run", x.run.ID, "kind", x.run.Kind, "error", err)
+			return x.finish(ctx, verdict{store.Failed, "internal error in run " + x.run.ID + "; the server's log says more"})
+		}
+		return err
+	}
+}
+
+// begin claims the job's run for this attempt. It returns nil where there is
+// nothing left to do.
+func (r *Runner) begin(ctx context.Context, job queue.Job) (*execution, error) {
+	x := &execution{r: r, job: job}
+	if err := json.Unmarshal(job.Payload, &x.in); err != nil {
+		return nil, queue.Discard(fmt.Errorf("read payload: %w", err))
+	}
+	for {
+		run, err := r.Store.Runs.Get(ctx, x.in.Run)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil, queue.Discard(fmt.Errorf("run %s: %w", x.in.Run, err))
+		}
+		if err != nil {
+			return nil, err
+		}
+		ended, err := x.claim(ctx, run)
+		if errors.Is(err, errTaken) {
+			// Superseded meanwhile, or the last write of an earlier attempt.
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if ended {
+			// An earlier attempt wrote the end and died before it said so.
+			return nil, x.after(ctx)
+		}
+		break
+	}
+	x.log = newRunLog(ctx, r.Store.Artifacts, logKey(x.run.ID), r.Clock)
+	if x.earlier != "" {
+		x.log.Printf("Holdfast was interrupted here and goes on (attempt %d).\n", job.Attempt)
+	}
+	return x, nil
+}
+
+// claim writes into the run that this attempt has it, and reports whether the
+// run has ended already.
+func (x *execution) claim(ctx context.Context, run store.Run) (ended bool, err error) {
+	if x.repo, err = vcs.ParseRepository(run.Repository); err != nil {
+		return false, queue.Discard(err)
+	}
+	x.run, x.result, x.earlier = run, Result{}, run.Step
+	if len(run.Result) > 0 {
+		if err := json.Unmarshal(run.Result, &x.result); err != nil {
+			return false, queue.Discard(fmt.Errorf("read result of run %s: %w", run.ID, err))
+		}
+	}
+	if run.State.Ended() {
+		return true, nil
+	}
+	if run.State != store.Unknown {
+		x.run.State = store.Running
+	}
+	x.run.Job, x.run.Token, x.run.Node = x.job.ID, x.job.Token, x.r.Node
+	if x.run.StartedAt.IsZero() {
+		x.run.StartedAt = x.r.Clock()
+	}
+	return false, x.save(ctx)
+}
+
+// save writes the run. Returns errTaken where it is not this attempt's.
+func (x *execution) save(ctx context.Context) error {
+	result, err := json.Marshal(x.result)
+	if err != nil {
+		return err
+	}
+	x.run.Result = result
+	run, err := x.r.Store.Runs.Update(ctx, x.r.Clock(), x.run)
+	if errors.Is(err, store.ErrConflict) {
+		return errTaken
+	}
+	if err != nil {
+		return fmt.Errorf("save run %s: %w", x.run.ID, err)
+	}
+	x.run = run
+	return nil
+}
+
+// step records how far the run came, before it goes there.
+func (x *execution) step(ctx context.Context, name string) error {
+	x.run.Step = name
+	return x.save(ctx)
+}
+
+// end writes the verdict and lets others know.
+func (x *execution) end(ctx context.Context, v verdict) error {
+	x.log.Close()
+	x.run.State, x.run.Error = v.state, v.error
+	if v.state.Ended() {
+		x.run.Step, x.run.EndedAt = "", x.r.Clock()
+	}
+	if err := x.save(ctx); err != nil {
+		return err
+	}
+	if err := x.after(ctx); err != nil {
+		return err
+	}
+	return os.RemoveAll(x.runDir())
+}
+
+// finish is end for a handler that has nothing else to do: a run that was
+// taken over is not its business.
+func (x *execution) finish(ctx context.Context, v verdict) error {
+	if err := x.end(ctx, v); err != nil && !errors.Is(err, errTaken) {
+		return err
+	}
+	return nil
+}
+
+// back returns the run to the queue.
+func (x *execution) back(ctx context.Context) error {
+	x.run.State, x.run.Step = store.Queued, ""
+	if err := x.save(ctx); err != nil && !errors.Is(err, errTaken) {
+		return err
+	}
+	return nil
+}
+
+// after does what follows from an ended run. It may be done twice.
+func (x *execution) after(ctx context.Context) error {
+	switch x.run.Kind {
+	case store.KindDrift:
+		return x.r.afterDrift(ctx, x)
+	case store.KindCorrect:
+		return x.r.afterCorrect(ctx, x)
+	case store.KindApply:
+		if err := x.r.afterApply(ctx, x); err != nil {
+			return err
+		}
+	}
+	return x.r.enqueueReport(ctx, x.repo, x.run.PullRequest)
+}
+
+// runDir is where the run keeps files while it is under way.
+func (x *execution) runDir() string { return filepath.Join(x.r.DataDir, "runs", x.run.ID) }
+
+// attemptDir is runDir's part for this attempt, made now.
+func (x *execution) attemptDir() (string, error) {
+	dir := filepath.Join(x.runDir(), strconv.FormatInt(x.job.Token, 10))
+	return dir, os.MkdirAll(dir, 0o700)
+}
+
+// module checks the run's commit out and describes its root module to the
+// engine. Call release when nothing runs in it any more.
+func (x *execution) module(ctx context.Context) (m terraform.Module, release func(), err error) {
+	if err := x.step(ctx, "checkout"); err != nil {
+		return m, nil, err
+	}
+	root, release, err := x.r.checkout(ctx, x.repo, x.run.Commit, x.in.FetchRef)
+	if err != nil {
+		return m, nil, err
+	}
+	m = Module(x.in.Workspace, root, x.repo.String()+"/"+x.in.Workspace.Name)
+	m.Log = x.log
+	if x.in.Workspace.Backend.Ephemeral {
+		m.StateFile = filepath.Join(x.r.DataDir, "state", filepath.FromSlash(x.repo.String()), filepath.FromSlash(x.in.Workspace.Dir), "terraform.tfstate")
+		x.note("This root module has no backend that outlives a checkout, so Holdfast keeps its state in the server's data directory.")
+	}
+	return m, release, nil
+}
+
+// Module describes a workspace in a checkout at root to the engine.
+func Module(w workspaces.Workspace, root, key string) terraform.Module {
+	m := terraform.Module{
+		Key: key, Root: root, Dir: filepath.Join(root, filepath.FromSlash(w.Dir)),
+		Workspace: w.Workspace, VarFiles: w.VarFiles, Engine: w.Engine, Version: w.Version,
+	}
+	for _, dir := range w.Modules {
+		m.Modules = append(m.Modules, filepath.Join(root, filepath.FromSlash(dir)))
+	}
+	return m
+}
+
+// checkout returns the commit's files, and fetches where the mirror does not
+// have the commit.
+func (r *Runner) checkout(ctx context.Context, repo vcs.Repository, sha, ref string) (string, func(), error) {
+	dir, release, err := r.Git.Checkout(ctx, repo, sha)
+	if err == nil {
+		return dir, release, nil
+	}
+	if ferr := r.fetch(ctx, repo, ref); ferr != nil {
+		return "", nil, errors.Join(err, ferr)
+	}
+	return r.Git.Checkout(ctx, repo, sha)
+}
+
+// fetch brings the mirror up to date; ref may be empty.
+func (r *Runner) fetch(ctx context.Context, repo vcs.Repository, ref string) error {
+	h, err := r.host(repo)
+	if err != nil {
+		return err
+	}
+	remote, err := h.Remote(ctx, repo)
+	if err != nil {
+		return fmt.Errorf("ask %s for the repository: %w", repo.Host, err)
+	}
+	var refs []string
+	if ref != "" {
+		refs = append(refs, ref)
+	}
+	if err := r.Git.Fetch(ctx, repo, remote, refs...); err != nil {
+		return fmt.Errorf("fetch %s: %w", repo, err)
+	}
+	return nil
+}
+
+// makePlan plans the module into file and returns what the plan does; nil and
+// a verdict where the engine says no. It keeps the plan as the run's.
+func (x *execution) makePlan(ctx context.Context, m terraform.Module, file string, o terraform.PlanOptions) (*plan.Plan, *verdict, error) {
+	if err := x.step(ctx, "plan"); err != nil {
+		return nil, nil, err
+	}
+	res, err := x.r.Engines.Plan(ctx, m, file, o)
+	if err != nil {
+		return nil, failure(ctx, err), failed(ctx, err)
+	}
+	x.result.Engine, x.result.Init = res.Versions, res.Init
+	p := &plan.Plan{}
+	if res.Changes {
+		raw, err := x.r.Engines.Show(ctx, m, file)
+		if err != nil {
+			return nil, failure(ctx, err), failed(ctx, err)
+		}
+		if p, err = plan.Parse(raw); err != nil {
+			return nil, &verdict{store.Failed, err.Error()}, nil
+		}
+	}
+	x.result.Summary, x.result.Digest = p.Summary(), p.Digest(x.r.DigestKey)
+	return p, nil, x.keepPlan(ctx, p)
+}
+
+// keepPlan stores the plan's normalised form.
+func (x *execution) keepPlan(ctx context.Context, p *plan.Plan) error {
+	data, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	return x.r.Store.Artifacts.Put(ctx, x.r.Clock(), planKey(x.run.ID), data)
+}
+
+// loadPlan returns the plan of a run; nil where it has none.
+func (r *Runner) loadPlan(ctx context.Context, run string) (*plan.Plan, error) {
+	data, err := r.Store.Artifacts.Get(ctx, planKey(run))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	p := &plan.Plan{}
+	if err := json.Unmarshal(data, p); err != nil {
+		return nil, fmt.Errorf("read plan of run %s: %w", run, err)
+	}
+	return p, nil
+}
+
+// failure is the verdict on an error that the engine, or the lack of one, is
+// the reason of; nil where the reason lies elsewhere.
+func failure(ctx context.Context, err error) *verdict {
+	if ctx.Err() != nil {
+		return nil
+	}
+	if text, ok := forPeople(err); ok {
+		return &verdict{store.Failed, text}
+	}
+	return nil
+}
+
+// failed returns err where failure has no verdict on it.
+func failed(ctx context.Context, err error) error {
+	if failure(ctx, err) != nil {
+		return nil
+	}
+	return err
+}
+
+// forPeople returns what may be shown of an error in a pull request: what the
+// engine said, and what can be mended there. Everything else stays in the log.
+func forPeople(err error) (string, bool) {
+	var engine *terraform.EngineError
+	var locked *terraform.StateLockedError
+	var missing *terraform.NotInstalledError
+	var problems workspaces.Problems
+	switch {
+	case errors.As(err, &locked):
+		return locked.Error(), true
+	case errors.As(err, &engine):
+		return engine.Output, true
+	case errors.As(err, &missing):
+		return missing.Error() + "\n" + missing.Hint(), true
+	case errors.As(err, &problems):
+		return problems.Error(), true
+	}
+	return "", false
+}
+
+// note adds a sentence for the report, once.
+func (x *execution) note(s string) {
+	for _, n := range x.result.Notes {
+		if n == s {
+			return
+		}
+	}
+	x.result.Notes = append(x.result.Notes, s)
+}
+
+// newRun stores a run, or returns the run that has its key already.
+func (r *Runner) newRun(ctx context.Context, run store.Run, in runPayload) (store.Run, error) {
+	run.ID, run.State = ulid.Make().String(), store.Queued
+	run.Workspace, run.Inputs = in.Workspace.Name, in.Inputs
+	run, created, err := r.Store.Runs.Create(ctx, r.Clock(), run)
+	if err != nil {
+		return run, fmt.Errorf("create run: %w", err)
+	}
+	if created {
+		r.Logger.Info("run queued", "run", run.ID, "kind", run.Kind, "repository", run.Repository, "workspace", run.Workspace, "pull_request", run.PullRequest, "commit", run.Commit)
+	}
+	return run, nil
+}
+
+// startRun stores a run and queues its job. The run's key makes it one run
+// however often it is asked for; one of that key that has ended is left alone.
+func (r *Runner) startRun(ctx context.Context, run store.Run, in runPayload, p queue.Priority) (store.Run, error) {
+	run, err := r.newRun(ctx, run, in)
+	if err != nil || run.State.Ended() {
+		return run, err
+	}
+	return run, r.enqueueRun(ctx, run, in, p)
+}
+
+// enqueueRun queues the job of a run that has not ended.
+func (r *Runner) enqueueRun(ctx context.Context, run store.Run, in runPayload, p queue.Priority) error {
+	in.Run = run.ID
+	payload, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	_, err = r.Queue.Enqueue(ctx, queue.Job{
+		Kind: string(run.Kind), Group: "workspace/" + run.Repository + "/" + run.Workspace,
+		Key: "run/" + run.ID, Limit: run.Repository, Priority: p, Payload: payload,
+	})
+	return err
+}
+
+// supersede ends a run that nobody needs any more, and interrupts its engine
+// where it has one.
+func (r *Runner) supersede(ctx context.Context, id, why string) error {
+	for {
+		run, err := r.Store.Runs.Get(ctx, id)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if run.State.Ended() {
+			return nil
+		}
+		run.State, run.Error, run.EndedAt, run.Step = store.Superseded, why, r.Clock(), ""
+		_, err = r.Store.Runs.Update(ctx, r.Clock(), run)
+		if errors.Is(err, store.ErrConflict) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		return r.cancelJob(ctx, "run/"+id)
+	}
+}
+
+// cancelJob cancels the unfinished job of that key, if there is one.
+func (r *Runner) cancelJob(ctx context.Context, key string) error {
+	jobs, err := r.Queue.List(ctx, queue.Filter{Key: key})
+	if err != nil {
+		return err
+	}
+	for _, j := range jobs {
+		if _, err := r.Queue.Cancel(ctx, j.ID); err != nil && !errors.Is(err, queue.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// audit writes a line of the audit trail; id makes a repeated step one line.
+func (r *Runner) audit(ctx context.Context, e store.Entry) error {
+	e.At = r.Clock()
+	if e.Who == "" {
+		e.Who = "holdfast"
+	}
+	if err := r.Store.Audit.Append(ctx, e); err != nil {
+		return fmt.Errorf("write audit trail: %w", err)
+	}
+	return nil
+}
+
+// enqueueReport asks for a pull request's report: soon, gathering what else
+// happens; at once where now is the time to tell.
+func (r *Runner) enqueueReport(ctx context.Context, repo vcs.Repository, number int) error {
+	return r.enqueueReportIn(ctx, repo, number, r.ReportDelay)
+}
+
+func (r *Runner) enqueueReportIn(ctx context.Context, repo vcs.Repository, number int, delay time.Duration) error {
+	payload, err := json.Marshal(reportPayload{repo, number})
+	if err != nil {
+		return err
+	}
+	name := "report/" + pullName(repo, number)
+	_, err = r.Queue.Enqueue(ctx, queue.Job{
+		Kind: JobReport, Group: name, Key: name, Again: true,
+		Priority: queue.PriorityInteractive, RunAt: r.Clock().Add(delay), Payload: payload,
+	})
+	return err
+}

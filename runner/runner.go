@@ -1,0 +1,297 @@
+// Package runner is Holdfast's story: events come in, the engine runs, results
+// go out. Each kind of job has a file of its own that reads as the list of its
+// steps:
+//
+//	event.go      a webhook or a poll said something: which runs follow from it
+//	plan.go       plans one workspace for a pull request
+//	apply.go      plans the merge commit again, compares, applies
+//	drift.go      checks one workspace, and queues its correction
+//	correct.go    undoes drift, through the same gate as an apply
+//	report.go     makes the host show what is stored
+//	reconcile.go  finds what no event told, and keeps the default branch known
+//	schedule.go   queues the drift checks that are due
+//
+// Every step is written so that doing it twice is the same as doing it once:
+// a job may be killed anywhere and is then delivered again.
+package runner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"holdfast/lock"
+	"holdfast/queue"
+	"holdfast/runner/plan"
+	"holdfast/runner/terraform"
+	"holdfast/store"
+	"holdfast/vcs"
+	"holdfast/workspaces"
+)
+
+// The kinds of jobs. Those that carry out a run are named like the run's kind.
+const (
+	JobEvent     = "event"
+	JobReconcile = "reconcile"
+	JobReport    = "report"
+	JobPlan      = string(store.KindPlan)
+	JobApply     = string(store.KindApply)
+	JobDrift     = string(store.KindDrift)
+	JobCorrect   = string(store.KindCorrect)
+)
+
+// Git is what the runner needs of mirrors and checkouts. Each method takes the
+// repository first; commits are full hexadecimal ids.
+type Git interface {
+	// Fetch brings the mirror up to date: all branches, and refs besides.
+	Fetch(ctx context.Context, r vcs.Repository, remote vcs.Remote, refs ...string) error
+	// Resolve returns the commit that a revision names in the mirror.
+	Resolve(ctx context.Context, r vcs.Repository, rev string) (string, error)
+	MergeBase(ctx context.Context, r vcs.Repository, a, b string) (string, error)
+	// ChangedPaths returns the paths that differ between two commits, the old
+	// and the new name of a renamed file both.
+	ChangedPaths(ctx context.Context, r vcs.Repository, from, to string) ([]string, error)
+	// IsAncestor reports whether b contains a.
+	IsAncestor(ctx context.Context, r vcs.Repository, a, b string) (bool, error)
+	// Checkout returns a directory with the commit's files, shared with all
+	// who ask for the same commit, until release is called.
+	Checkout(ctx context.Context, r vcs.Repository, sha string) (dir string, release func(), err error)
+}
+
+// Repository is a repository that Holdfast serves.
+type Repository struct {
+	vcs.Repository
+	// Reconcile is how often the host is asked for what no webhook told.
+	// Defaults to 5 minutes; a host without webhooks wants less.
+	Reconcile time.Duration
+}
+
+// Config is what a Runner works with. All fields without a default are
+// required.
+type Config struct {
+	Store        *store.Store // its Artifacts sealed
+	Queue        *queue.Queue
+	Locker       *lock.Locker
+	Git          Git
+	Engines      *terraform.Engines
+	Hosts        map[string]vcs.Host // by the host part of repository names
+	Repositories []Repository
+	// DataDir is an absolute directory for kept states and for the files of
+	// runs under way.
+	DataDir string
+	// BaseURL is the server's address for links, without a slash at its end.
+	// Empty: no links.
+	BaseURL string
+	// DigestKey makes plan digests; see plan.Plan.Digest.
+	DigestKey []byte
+	// Node names this machine. Defaults to "local".
+	Node string
+	// MaxAttempts is how often a run is tried when Holdfast itself is the
+	// reason that it fails. Defaults to 5.
+	MaxAttempts int
+	// LeaseTTL is how long a workspace stays locked after its process died.
+	// Defaults to 30 seconds.
+	LeaseTTL time.Duration
+	// ReportDelay gathers results before an unfinished pull request's comment
+	// is edited. Defaults to 2 seconds.
+	ReportDelay time.Duration
+	// Clock defaults to time.Now, Logger to slog.Default().
+	Clock  func() time.Time
+	Logger *slog.Logger
+}
+
+// WithDefaults returns c with defaults filled in.
+func (c Config) WithDefaults() Config {
+	if c.Node == "" {
+		c.Node = "local"
+	}
+	if c.MaxAttempts == 0 {
+		c.MaxAttempts = 5
+	}
+	if c.LeaseTTL == 0 {
+		c.LeaseTTL = 30 * time.Second
+	}
+	if c.ReportDelay == 0 {
+		c.ReportDelay = 2 * time.Second
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+// Runner carries out jobs. Safe for concurrent use.
+type Runner struct {
+	Config
+	hosts        map[string]host
+	repositories map[vcs.Repository]Repository
+
+	configMu sync.Mutex
+	configs  map[string]*workspaces.Config // by REPOSITORY@COMMIT, a few
+}
+
+// host is a host with its optional capabilities; nil where it lacks one.
+type host struct {
+	vcs.Host
+	comments vcs.Comments
+	statuses vcs.Statuses
+	notes    vcs.Notes
+}
+
+// New returns a Runner. It starts nothing.
+func New(c Config) (*Runner, error) {
+	c = c.WithDefaults()
+	if !filepath.IsAbs(c.DataDir) {
+		return nil, fmt.Errorf("data directory %q is not absolute", c.DataDir)
+	}
+	if len(c.DigestKey) < 32 {
+		return nil, errors.New("the digest key is shorter than 32 bytes")
+	}
+	r := &Runner{Config: c, hosts: map[string]host{}, repositories: map[vcs.Repository]Repository{}, configs: map[string]*workspaces.Config{}}
+	for name, h := range c.Hosts {
+		x := host{Host: h}
+		x.comments, _ = h.(vcs.Comments)
+		x.statuses, _ = h.(vcs.Statuses)
+		x.notes, _ = h.(vcs.Notes)
+		r.hosts[name] = x
+	}
+	for _, repo := range c.Repositories {
+		if _, ok := r.hosts[repo.Host]; !ok {
+			return nil, fmt.Errorf("repository %s: no host %q is configured", repo, repo.Host)
+		}
+		if repo.Reconcile == 0 {
+			repo.Reconcile = 5 * time.Minute
+		}
+		r.repositories[repo.Repository] = repo
+	}
+	return r, nil
+}
+
+// Handlers returns the handler of each kind of job, for a queue.Worker.
+func (r *Runner) Handlers() map[string]queue.Handler {
+	return map[string]queue.Handler{
+		JobEvent:     r.handleEvent,
+		JobReconcile: r.handleReconcile,
+		JobReport:    r.handleReport,
+		JobPlan:      r.handleRun(r.plan),
+		JobApply:     r.handleRun(r.apply),
+		JobDrift:     r.handleRun(r.drift),
+		JobCorrect:   r.handleRun(r.correct),
+	}
+}
+
+// Result is what a run found; it is stored as the run's Result.
+type Result struct {
+	Summary    plan.Summary      `json:"summary"`
+	Digest     string            `json:"digest,omitempty"`
+	Engine     string            `json:"engine,omitempty"` // "Terraform 1.11.4"
+	Comparison *plan.Comparison  `json:"comparison,omitempty"`
+	Drift      *plan.DriftReport `json:"drift,omitempty"`
+	// Reviewed is the run whose plan was reviewed, for an apply; for a
+	// correction, the check whose plan passed the gate.
+	Reviewed string   `json:"reviewed,omitempty"`
+	Notes    []string `json:"notes,omitempty"` // sentences for the report
+	// Shim is the directory of the process that applies.
+	Shim string `json:"shim,omitempty"`
+	// Init is set where the engine had to be initialised.
+	Init bool `json:"init,omitempty"`
+}
+
+// The artifacts of a run, as the keys under which they are stored.
+func logKey(run string) string      { return run + "/log" }
+func planKey(run string) string     { return run + "/plan.json" }
+func planFileKey(run string) string { return run + "/plan" }
+
+// runPayload is the payload of a job that carries out a run. It has all that
+// the run needs to know of the workspace, read once for all runs of an event;
+// what decides about safety in it comes from the default branch.
+type runPayload struct {
+	Run       string               `json:"run"`
+	Workspace workspaces.Workspace `json:"workspace"`
+	// FetchRef leads to the run's commit where no branch does.
+	FetchRef string `json:"fetch_ref,omitempty"`
+	// Unapplied is set on a check of a commit of which nobody knows whether
+	// it was ever applied.
+	Unapplied bool `json:"unapplied,omitempty"`
+	// Pending is set on a check while the default branch has a commit for the
+	// workspace that is not applied.
+	Pending bool `json:"pending,omitempty"`
+	// Inputs of the run's commit.
+	Inputs string `json:"inputs,omitempty"`
+}
+
+// reportPayload is the payload of a report job.
+type reportPayload struct {
+	Repository vcs.Repository `json:"repository"`
+	Number     int            `json:"number"`
+}
+
+// Receive makes an event durable; when it returns nil the event is a job.
+// An event of a repository that is not served is ignored (vcs.ErrIgnored).
+func (r *Runner) Receive(ctx context.Context, e vcs.Event) error {
+	if _, ok := r.repositories[e.Repository]; !ok {
+		return fmt.Errorf("%w: %s has no repository block in the server file", vcs.ErrIgnored, e.Repository)
+	}
+	payload, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	group := "repository/" + e.Repository.String()
+	if e.Number != 0 {
+		group = pullName(e.Repository, e.Number)
+	}
+	_, err = r.Queue.Enqueue(ctx, queue.Job{
+		Kind: JobEvent, Group: group, Key: "event/" + e.Repository.Host + "/" + e.Delivery,
+		Priority: queue.PriorityInteractive, Payload: payload,
+	})
+	return err
+}
+
+// pullName names a pull request in keys and groups.
+func pullName(repo vcs.Repository, number int) string {
+	return fmt.Sprintf("pull/%s#%d", repo, number)
+}
+
+// workspaceName names a workspace in keys, groups and locks.
+func workspaceName(repo vcs.Repository, workspace string) string {
+	return "workspace/" + repo.String() + "/" + workspace
+}
+
+// host returns the host of a repository that is served.
+func (r *Runner) host(repo vcs.Repository) (host, error) {
+	if _, ok := r.repositories[repo]; !ok {
+		return host{}, queue.Discard(fmt.Errorf("repository %s is not served any more", repo))
+	}
+	return r.hosts[repo.Host], nil
+}
+
+// config reads the configuration at a commit, once for all who ask while it
+// is remembered.
+func (r *Runner) config(repo vcs.Repository, sha, dir string) (*workspaces.Config, error) {
+	key := repo.String() + "@" + sha
+	r.configMu.Lock()
+	c := r.configs[key]
+	r.configMu.Unlock()
+	if c != nil {
+		return c, nil
+	}
+	c, err := workspaces.Load(dir)
+	if err != nil {
+		return nil, err
+	}
+	r.configMu.Lock()
+	defer r.configMu.Unlock()
+	if len(r.configs) >= 32 {
+		clear(r.configs)
+	}
+	r.configs[key] = c
+	return c, nil
+}
