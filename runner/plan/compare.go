@@ -281,16 +281,20 @@ func hidden(v any) bool {
 	return false
 }
 
-// mask shows of a cell only what is no secret: that it is null or unknown.
+// mask shows of a cell only what is no secret: whether it changes, is null or
+// unknown.
 func mask(c cell) string {
-	one := func(v any) any {
+	one := func(v any, name string) any {
 		switch v.(type) {
 		case nil, Unknown:
 			return v
 		}
-		return Sensitive{}
+		return Sensitive{canonical: name}
 	}
-	return cell{one(c.before), one(c.after)}.show()
+	if equal(c.before, c.after) {
+		return cell{one(c.before, ""), one(c.after, "")}.show()
+	}
+	return cell{one(c.before, "before"), one(c.after, "after")}.show()
 }
 
 func (c cell) show() string {
