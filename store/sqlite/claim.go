@@ -1,0 +1,208 @@
+package sqlite
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"holdfast/queue"
+)
+
+// promoted bounds how many jobs whose time has come one claim marks. Each job
+// is marked once per wait, so a claim's share is small; the bound keeps the
+// first claim after a long stop from holding up all other writes.
+const promoted = 1000
+
+// Claim implements queue.Driver.
+//
+// Jobs become due and overdue by the latest now that any process passed; one
+// whose clock is behind sees a job only when its own clock agrees.
+func (q *jobs) Claim(ctx context.Context, now time.Time, c queue.Claim) ([]queue.Job, error) {
+	if c.Max <= 0 {
+		return nil, nil
+	}
+	var out []queue.Job
+	err := q.write.do(ctx, func(t *tx) error {
+		out = nil
+		for {
+			more, err := t.promote(now)
+			if err != nil {
+				return err
+			}
+			if err := t.claim(now, c, &out); err != nil {
+				return err
+			}
+			if !more || len(out) > 0 {
+				return nil
+			}
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("claim jobs: %w", err)
+	}
+	return out, nil
+}
+
+// promote marks jobs that became due or overdue since the last claim, and
+// reports whether more are left.
+func (t *tx) promote(now time.Time) (more bool, err error) {
+	const order = " LIMIT ?"
+	n, err := t.mark(now, "state = 0 AND run_at <= ? ORDER BY run_at"+order)
+	if err != nil {
+		return false, err
+	}
+	m, err := t.mark(now, "state = 1 AND late = 0 AND overdue_at <= ? ORDER BY overdue_at"+order)
+	return n == promoted || m == promoted, err
+}
+
+// mark gives the jobs that where selects their place among the due ones.
+func (t *tx) mark(now time.Time, where string) (int, error) {
+	var found []row
+	err := t.rows("SELECT seq, grp, lim, priority, overdue_at, ready FROM job WHERE "+where, []any{nanos(now), promoted}, func(scan scanner) error {
+		var r row
+		var overdueAt int64
+		err := scan(&r.seq, &r.Group, &r.Limit, &r.Priority, &overdueAt, &r.ready)
+		r.OverdueAt, r.state = instant(overdueAt), stateDue
+		found = append(found, r)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	settled := map[string]bool{}
+	for _, r := range found {
+		rank, late := r.rank(now)
+		if _, err := t.exec("UPDATE job SET state = 1, late = ?, rank = ? WHERE seq = ?", late, rank, r.seq); err != nil {
+			return 0, err
+		}
+	}
+	for _, r := range found {
+		if r.Group != "" && settled[r.Group] {
+			continue
+		}
+		settled[r.Group] = true
+		if err := t.settle(r); err != nil {
+			return 0, err
+		}
+	}
+	return len(found), nil
+}
+
+// candidate is a job that may be claimed.
+type candidate struct {
+	rank, seq int64
+	limit     string
+}
+
+func (c candidate) before(o candidate) bool {
+	return cmp.Or(cmp.Compare(c.rank, o.rank), cmp.Compare(c.seq, o.seq)) < 0
+}
+
+// claim appends up to c.Max jobs to out, the first in order each time.
+func (t *tx) claim(now time.Time, c queue.Claim, out *[]queue.Job) error {
+	expired, err := t.expired(now)
+	if err != nil {
+		return err
+	}
+	running := map[string]int{} // by bucket, as far as looked up
+	cursor := candidate{rank: math.MinInt64}
+	for len(*out) < c.Max {
+		next, ok, err := t.top(now, cursor)
+		if err != nil {
+			return err
+		}
+		switch {
+		case len(expired) > 0 && (!ok || expired[0].before(next)):
+			// It has its place in its group and its bucket still.
+			next, expired = expired[0], expired[1:]
+		case !ok:
+			return nil
+		default:
+			free, err := t.free(next.limit, c.PerLimit, running)
+			if err != nil {
+				return err
+			}
+			if !free {
+				cursor = next
+				continue
+			}
+			running[next.limit]++
+		}
+		job, err := t.take(now, c, next)
+		if err != nil {
+			return err
+		}
+		*out = append(*out, job)
+	}
+	return nil
+}
+
+// expired returns the running jobs whose lease has ended, in order. There are
+// never more than were running at once.
+func (t *tx) expired(now time.Time) ([]candidate, error) {
+	var out []candidate
+	err := t.rows("SELECT seq, lim, priority, overdue_at FROM job WHERE state = 2 AND lease_end <= ?", []any{nanos(now)}, func(scan scanner) error {
+		var r row
+		var overdueAt int64
+		err := scan(&r.seq, &r.Limit, &r.Priority, &overdueAt)
+		r.OverdueAt = instant(overdueAt)
+		rank, _ := r.rank(now)
+		out = append(out, candidate{rank: rank, seq: r.seq, limit: r.Limit})
+		return err
+	})
+	slices.SortFunc(out, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.seq, b.seq))
+	})
+	return out, err
+}
+
+// top returns the first claimable job behind the cursor.
+func (t *tx) top(now time.Time, cursor candidate) (c candidate, ok bool, err error) {
+	for {
+		var runAt int64
+		ok, err = t.row(`SELECT rank, seq, lim, run_at FROM job WHERE ready = 2 AND (rank, seq) > (?, ?)
+			ORDER BY rank, seq LIMIT 1`, []any{cursor.rank, cursor.seq}, &c.rank, &c.seq, &c.limit, &runAt)
+		if err != nil || !ok || runAt <= nanos(now) {
+			return c, ok, err
+		}
+		cursor = c // due by another process's clock only
+	}
+}
+
+// free reports whether a bucket has room.
+func (t *tx) free(limit string, most int, running map[string]int) (bool, error) {
+	if limit == "" || most <= 0 {
+		return true, nil
+	}
+	n, known := running[limit]
+	if !known {
+		if _, err := t.row("SELECT count(*) FROM job WHERE lim = ? AND lim <> '' AND state = 2", []any{limit}, &n); err != nil {
+			return false, err
+		}
+		running[limit] = n
+	}
+	return n < most, nil
+}
+
+// take gives c to the worker.
+func (t *tx) take(now time.Time, c queue.Claim, next candidate) (queue.Job, error) {
+	token, err := t.count("job", 1)
+	if err != nil {
+		return queue.Job{}, err
+	}
+	// A rerun that was asked for of an attempt that is gone is this one.
+	if _, err := t.exec(`UPDATE job SET state = 2, ready = 0, rerun = 0, token = ?, attempt = attempt + 1,
+		worker = ?, lease_end = ? WHERE seq = ?`, token, c.Worker, nanos(now.Add(c.Lease)), next.seq); err != nil {
+		return queue.Job{}, err
+	}
+	if next.limit != "" {
+		if err := t.settleLimit(next.limit); err != nil {
+			return queue.Job{}, err
+		}
+	}
+	r, _, err := t.jobBy("seq = ?", next.seq)
+	return r.Job, err
+}
