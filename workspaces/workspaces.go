@@ -12,6 +12,49 @@ import "time"
 // File is the name of the configuration at a repository's root.
 const File = "holdfast.hcl"
 
+// Config is what a checkout's files say about its workspaces. Load makes it. It
+// is not changed after that but by TrustOnly, and safe for concurrent reading.
+type Config struct {
+	// Workspaces are sorted by name. One that a Problem spoils is among them.
+	Workspaces []Workspace
+	// Defaults are the policies of workspaces that say nothing themselves.
+	Defaults Defaults
+	// Problems spoil one workspace each, and leave the others usable.
+	Problems Problems
+	// Untracked, where set, says of a path in the checkout that it is not in
+	// Git: left there by an engine, such as a lock file that init wrote. Inputs
+	// does not count it. Defaults to taking everything for tracked.
+	Untracked func(path string) bool
+
+	dirs  map[string]bool     // directories with configuration files
+	roots map[string]bool     // those of them that are root modules, of workspaces or not
+	links map[string][]string // paths in the repository and the symbolic links that lead there
+}
+
+// Defaults are policies without a workspace.
+type Defaults struct {
+	Apply Apply `json:"apply"`
+	Drift Drift `json:"drift"`
+}
+
+// builtIn are the policies where no file says anything.
+func builtIn() Defaults {
+	return Defaults{
+		Apply: Apply{On: "merge", WhenPlanChanged: "hold", MaxPlanAge: 24 * time.Hour},
+		Drift: Drift{Correct: "off", MaxChanges: 10},
+	}
+}
+
+// Workspace returns the workspace with that name.
+func (c *Config) Workspace(name string) (Workspace, bool) {
+	for _, w := range c.Workspaces {
+		if w.Name == name {
+			return w, true
+		}
+	}
+	return Workspace{}, false
+}
+
 // Workspace is what is planned, locked, applied and checked for drift as one.
 type Workspace struct {
 	// Name is its workspace block's label, else its Dir, with "@TERRAFORM

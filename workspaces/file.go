@@ -1,0 +1,246 @@
+package workspaces
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/bmatcuk/doublestar/v4"
+	"github.com/hashicorp/go-version"
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+)
+
+// file is what holdfast.hcl says.
+type file struct {
+	engine, version  string
+	include, exclude []string
+	defaults         Defaults
+	blocks           []block
+}
+
+// block is a workspace block. What can only be judged with the checkout at
+// hand keeps its place.
+type block struct {
+	Workspace
+	dirSet    bool
+	at, dirAt spot
+	varFiles  []spot // of Workspace.VarFiles
+	depends   []spot // of Workspace.DependsOn
+}
+
+// spot is where something stands in holdfast.hcl.
+type spot struct {
+	rng hcl.Range
+	src []byte
+}
+
+// problem makes a problem of that place, for one workspace.
+func (p spot) problem(workspace, message, hint string) Problem {
+	problem := At(p.src, p.rng, clean(message), clean(hint))
+	problem.Workspace = workspace
+	return problem
+}
+
+var (
+	engines      = []string{"terraform", "tofu"}
+	requirements = []string{"approved", "mergeable", "up_to_date"}
+)
+
+// Bounds of globs: each one is matched with every changed path, and
+// alternatives multiply.
+const (
+	maxGlob         = 512
+	maxAlternatives = 3
+)
+
+// parseFile reads holdfast.hcl.
+func parseFile(src []byte) (file, Problems) {
+	f := file{engine: "terraform", defaults: builtIn()}
+	if !utf8.Valid(src) {
+		return f, Problems{{File: File, Line: 1, Column: 1, Message: "the file is not UTF-8", Hint: "save it as UTF-8"}}
+	}
+	body, problems := parseBody(File, src)
+	if len(problems) > 0 {
+		return f, problems
+	}
+	b := body.(*hclsyntax.Body)
+	d := &decoder{src: src}
+	d.known(b, File, []string{"engine", "version"}, []string{"discover", "defaults", "workspace"})
+	d.choice(b, "engine", &f.engine, engines...)
+	d.constraint(b, &f.version)
+	// Defaults first: a workspace starts with them, wherever they stand.
+	for _, sub := range b.Blocks {
+		switch sub.Type {
+		case "discover":
+			d.known(sub.Body, "discover", []string{"include", "exclude"}, nil)
+			d.globs(sub.Body, "include", &f.include)
+			d.globs(sub.Body, "exclude", &f.exclude)
+		case "defaults":
+			d.known(sub.Body, "defaults", nil, []string{"apply", "drift"})
+			d.policies(sub.Body, &f.defaults.Apply, &f.defaults.Drift)
+		}
+	}
+	names := map[string]int{}
+	for _, sub := range b.Blocks {
+		if sub.Type != "workspace" {
+			continue
+		}
+		w := d.workspace(sub, f)
+		if line, twice := names[w.Name]; twice && w.Name != "" {
+			d.problem(w.at.rng, "names are unique: give one of them another name", "workspace %q is already at line %d", w.Name, line)
+		}
+		names[w.Name] = w.at.rng.Start.Line
+		f.blocks = append(f.blocks, w)
+	}
+	return f, d.problems
+}
+
+// workspace reads a workspace block.
+func (d *decoder) workspace(b *hclsyntax.Block, f file) block {
+	w := block{at: spot{b.TypeRange, d.src}, Workspace: Workspace{Workspace: "default", Engine: f.engine, Version: f.version}}
+	w.Apply, w.Drift = f.defaults.Apply, f.defaults.Drift
+	if len(b.Labels) != 1 {
+		d.problem(b.TypeRange, `write workspace "NAME" { … }`, "a workspace block has one label, its name")
+		return w
+	}
+	w.at.rng = b.LabelRanges[0]
+	if !validName(b.Labels[0]) {
+		d.problem(b.LabelRanges[0], "use letters, digits and . _ - / @ +, 200 at most, and begin with none of - and /", "%q cannot be a workspace's name", cut(b.Labels[0], 60))
+		return w
+	}
+	w.Name = b.Labels[0]
+	d.known(b.Body, fmt.Sprintf("workspace %q", w.Name), []string{"dir", "workspace", "var_files", "watch", "depends_on", "engine", "version"}, []string{"apply", "drift"})
+	rng, ok := d.text(b.Body, "dir", &w.Dir)
+	if w.dirSet, w.dirAt = ok, (spot{rng, d.src}); !ok {
+		w.dirAt = w.at
+	}
+	if rng, ok := d.text(b.Body, "workspace", &w.Workspace.Workspace); ok && !validTerraformWorkspace(w.Workspace.Workspace) {
+		d.problem(rng, "Terraform takes letters, digits and . _ - ~, and not - at the beginning", "%q cannot be a Terraform workspace's name", cut(w.Workspace.Workspace, 60))
+	}
+	w.varFiles = d.places(b.Body, "var_files", &w.VarFiles)
+	w.depends = d.places(b.Body, "depends_on", &w.DependsOn)
+	d.globs(b.Body, "watch", &w.Watch)
+	d.choice(b.Body, "engine", &w.Engine, engines...)
+	d.constraint(b.Body, &w.Version)
+	d.policies(b.Body, &w.Apply, &w.Drift)
+	return w
+}
+
+// places reads a list of strings and where they stand.
+func (d *decoder) places(body *hclsyntax.Body, name string, to *[]string) []spot {
+	ranges, _ := d.texts(body, name, to)
+	places := make([]spot, len(ranges))
+	for i, rng := range ranges {
+		places[i] = spot{rng, d.src}
+	}
+	return places
+}
+
+// policies reads the apply and drift blocks of a body over what is there.
+func (d *decoder) policies(body *hclsyntax.Body, apply *Apply, drift *Drift) {
+	for _, b := range body.Blocks {
+		switch b.Type {
+		case "apply":
+			d.known(b.Body, "apply", []string{"on", "requires", "when_plan_changed", "max_plan_age"}, nil)
+			d.choice(b.Body, "on", &apply.On, "merge", "comment")
+			d.choice(b.Body, "when_plan_changed", &apply.WhenPlanChanged, "hold", "same_resources", "always")
+			d.duration(b.Body, "max_plan_age", &apply.MaxPlanAge)
+			d.requires(b.Body, &apply.Requires)
+		case "drift":
+			d.known(b.Body, "drift", []string{"schedule", "correct", "allow_destroy", "max_changes"}, nil)
+			d.schedule(b.Body, &drift.Schedule)
+			d.choice(b.Body, "correct", &drift.Correct, "off", "propose", "apply")
+			d.boolean(b.Body, "allow_destroy", &drift.AllowDestroy)
+			d.count(b.Body, "max_changes", &drift.MaxChanges)
+		}
+	}
+}
+
+// requires reads what has to be so before an apply.
+func (d *decoder) requires(body *hclsyntax.Body, to *[]string) {
+	var list []string
+	ranges, ok := d.texts(body, "requires", &list)
+	if !ok {
+		return
+	}
+	for i, r := range list {
+		if !slices.Contains(requirements, r) {
+			d.problem(ranges[i], Nearest(r, requirements), "requires has %q, which is none of %s", cut(r, 60), quoted(requirements))
+		}
+	}
+	*to = list
+}
+
+// schedule reads a cron expression; an empty one means that nothing is
+// checked.
+func (d *decoder) schedule(body *hclsyntax.Body, to *string) {
+	var s string
+	rng, ok := d.text(body, "schedule", &s)
+	if !ok {
+		return
+	}
+	if s != "" {
+		if _, err := ParseCron(s); err != nil {
+			d.problem(rng, `write it like "0 6 * * *" (minute, hour, day of the month, month, day of the week), "@daily" or "CRON_TZ=Europe/Berlin 0 6 * * 1-5"`, "schedule is not a cron expression: %v", err)
+			return
+		}
+	}
+	*to = s
+}
+
+// constraint reads version.
+func (d *decoder) constraint(body *hclsyntax.Body, to *string) {
+	var s string
+	rng, ok := d.text(body, "version", &s)
+	if !ok {
+		return
+	}
+	if _, err := version.NewConstraint(s); err != nil {
+		d.problem(rng, `write it like "~> 1.11" or ">= 1.5, < 2.0"`, "version %q is not a version constraint", cut(s, 60))
+		return
+	}
+	*to = s
+}
+
+// globs reads patterns of paths in the repository.
+func (d *decoder) globs(body *hclsyntax.Body, name string, to *[]string) {
+	var list []string
+	ranges, ok := d.texts(body, name, &list)
+	if !ok {
+		return
+	}
+	*to = list
+	for i, g := range list {
+		switch {
+		case strings.HasPrefix(g, "/") || escapes(g) || strings.Contains(g, "/../") || strings.HasSuffix(g, "/.."):
+			d.problem(ranges[i], "globs are relative to the repository", "%s has %q, which leaves the repository", name, cut(g, 60))
+		case g == "" || len(g) > maxGlob || strings.Count(g, "{") > maxAlternatives || !doublestar.ValidatePattern(g):
+			d.problem(ranges[i], `write it like "live/**" or "policies/*.json"`, "%s has %q, which is no glob", name, cut(g, 60))
+		}
+	}
+}
+
+// validName reports whether a workspace may be called that. Names are in
+// comments, statuses, URLs and globs, so they have none of their characters.
+func validName(s string) bool {
+	if s == "" || len(s) > 200 || s[0] == '-' || s[0] == '/' {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("._-/@+", r)
+	})
+}
+
+// validTerraformWorkspace is Terraform's own rule, and that it is not taken
+// for an option.
+func validTerraformWorkspace(s string) bool {
+	if s == "" || len(s) > 90 || s[0] == '-' {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("._-~", r)
+	})
+}

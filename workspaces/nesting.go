@@ -1,0 +1,130 @@
+package workspaces
+
+import (
+	"bytes"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+)
+
+// Bounds of what is given to the HCL parser. It descends once per level of
+// nesting, and Go ends the whole process when a stack reaches 1 GB: 100 KB of
+// opening parentheses are enough. It also takes time quadratic in the depth of
+// conditionals. What people write nests some 20 deep.
+const (
+	maxNesting    = 200
+	maxDirectives = 2000 // %{ … } in one file
+)
+
+// tooDeep returns where native HCL syntax nests deeper than the parser can be
+// trusted with.
+func tooDeep(file string, src []byte) (hcl.Range, bool) {
+	// Lexing costs a third of parsing; a file with few of all that nests
+	// cannot nest deep.
+	few := 0
+	for _, opener := range []string{"(", "[", "{", "?", "!", "-", "<<"} {
+		few += bytes.Count(src, []byte(opener))
+	}
+	if few <= maxNesting {
+		return hcl.Range{}, false
+	}
+	// The lexer has a stack of its own and is linear.
+	tokens, _ := hclsyntax.LexConfig(src, file, hcl.InitialPos)
+	n := nesting{open: []bracket{{}}}
+	for _, t := range tokens {
+		if n.see(t.Type) {
+			return t.Range, true
+		}
+	}
+	return hcl.Range{}, false
+}
+
+// bracket is something that is open.
+type bracket struct {
+	closes    hclsyntax.TokenType
+	questions int // conditionals in it that may be open
+}
+
+// nesting is how deep the tokens up to now nest.
+type nesting struct {
+	open              []bracket
+	signs, directives int
+}
+
+// closers are what ends what.
+var closers = map[hclsyntax.TokenType]hclsyntax.TokenType{
+	hclsyntax.TokenOParen:          hclsyntax.TokenCParen,
+	hclsyntax.TokenOBrack:          hclsyntax.TokenCBrack,
+	hclsyntax.TokenOBrace:          hclsyntax.TokenCBrace,
+	hclsyntax.TokenOQuote:          hclsyntax.TokenCQuote,
+	hclsyntax.TokenOHeredoc:        hclsyntax.TokenCHeredoc,
+	hclsyntax.TokenTemplateInterp:  hclsyntax.TokenTemplateSeqEnd,
+	hclsyntax.TokenTemplateControl: hclsyntax.TokenTemplateSeqEnd,
+}
+
+// see takes the next token and reports whether that is too deep.
+func (n *nesting) see(t hclsyntax.TokenType) bool {
+	top := &n.open[len(n.open)-1]
+	signs := n.signs
+	n.signs = 0
+	switch t {
+	case hclsyntax.TokenBang, hclsyntax.TokenMinus:
+		n.signs = signs + 1
+	case hclsyntax.TokenQuestion:
+		top.questions++
+	case hclsyntax.TokenComma, hclsyntax.TokenEqual:
+		top.questions = 0
+	case hclsyntax.TokenNewline:
+		if top.closes == 0 || top.closes == hclsyntax.TokenCBrace {
+			top.questions = 0
+		}
+	case hclsyntax.TokenCParen, hclsyntax.TokenCBrack, hclsyntax.TokenCBrace, hclsyntax.TokenCQuote, hclsyntax.TokenCHeredoc, hclsyntax.TokenTemplateSeqEnd:
+		n.close(t)
+	case hclsyntax.TokenTemplateControl:
+		n.directives++
+	}
+	if c, ok := closers[t]; ok {
+		n.open = append(n.open, bracket{closes: c})
+	}
+	return len(n.open) > maxNesting || n.signs > maxNesting || n.directives > maxDirectives || top.questions > maxNesting
+}
+
+// close ends the innermost bracket that t closes, and what was left open in
+// it; a stray one ends nothing.
+func (n *nesting) close(t hclsyntax.TokenType) {
+	for i := len(n.open) - 1; i > 0; i-- {
+		if n.open[i].closes == t {
+			n.open = n.open[:i]
+			return
+		}
+	}
+}
+
+// tooDeepJSON is tooDeep for JSON syntax.
+func tooDeepJSON(file string, src []byte) (hcl.Range, bool) {
+	depth, inString := 0, false
+	pos := hcl.InitialPos
+	for i := 0; i < len(src); i++ {
+		switch c := src[i]; {
+		case c == '\n':
+			pos.Line++
+			pos.Column = 0
+		case inString && c == '\\':
+			i++
+			pos.Column++
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '[' || c == '{':
+			depth++
+		case (c == ']' || c == '}') && depth > 0:
+			depth--
+		}
+		pos.Column++
+		if depth > maxNesting {
+			pos.Byte = i
+			return hcl.Range{Filename: file, Start: pos, End: pos}, true
+		}
+	}
+	return hcl.Range{}, false
+}
