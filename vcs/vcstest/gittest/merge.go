@@ -7,6 +7,7 @@ import (
 	"github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
+	"github.com/go-git/go-git/v5/plumbing/revlist"
 )
 
 // MergeMethod is how a branch gets into another.
@@ -236,4 +237,34 @@ func readTreeOrNone(g *git.Repository, commit plumbing.Hash) (tree, error) {
 		return nil, nil
 	}
 	return readTree(g.Storer, commit)
+}
+
+// CopyObjects copies a commit and all that it needs into another repository,
+// as a fetch would; no ref is moved.
+func (r *Repo) CopyObjects(to *Repo, commit string) error {
+	from, err := r.open()
+	if err != nil {
+		return err
+	}
+	into, err := to.open()
+	if err != nil {
+		return err
+	}
+	all, err := revlist.Objects(from.Storer, []plumbing.Hash{plumbing.NewHash(commit)}, nil)
+	if err != nil {
+		return fmt.Errorf("walk %s: %w", commit, err)
+	}
+	for _, h := range all {
+		if into.Storer.HasEncodedObject(h) == nil {
+			continue
+		}
+		obj, err := from.Storer.EncodedObject(plumbing.AnyObject, h)
+		if err != nil {
+			return fmt.Errorf("read object %s: %w", h, err)
+		}
+		if _, err := into.Storer.SetEncodedObject(obj); err != nil {
+			return fmt.Errorf("copy object %s: %w", h, err)
+		}
+	}
+	return nil
 }

@@ -1,0 +1,150 @@
+package giteatest
+
+import (
+	"cmp"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"holdfast/vcs/vcstest/gittest"
+)
+
+func listPulls(r *request) (int, any, error) {
+	state := cmp.Or(r.URL.Query().Get("state"), "open")
+	pulls := slices.DeleteFunc(r.repo.sorted(), func(p *pull) bool { return state != "all" && p.state != state })
+	slices.SortStableFunc(pulls, func(a, b *pull) int {
+		if r.URL.Query().Get("sort") == "recentupdate" {
+			return cmp.Or(b.updated.Truncate(time.Second).Compare(a.updated.Truncate(time.Second)), b.number-a.number)
+		}
+		return b.number - a.number
+	})
+	out := []object{}
+	for _, p := range page(r, pulls) {
+		out = append(out, r.repo.pullJSON(p))
+	}
+	return http.StatusOK, out, nil
+}
+
+func createPull(r *request) (int, any, error) {
+	var in struct {
+		Title, Head, Base, Body string
+	}
+	if err := r.read(&in); err != nil {
+		return 0, nil, err
+	}
+	p, err := r.repo.openPull(OpenPull{Head: in.Head, Base: in.Base, Title: in.Title, Body: in.Body, Author: r.user.login})
+	if errors.Is(err, gittest.ErrNoBranch) {
+		return 0, nil, notFound()
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusCreated, r.repo.pullJSON(p), nil
+}
+
+func getPull(r *request) (int, any, error) {
+	p, err := r.pull()
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, r.repo.pullJSON(p), nil
+}
+
+func editPull(r *request) (int, any, error) {
+	p, err := r.pull()
+	if err != nil {
+		return 0, nil, err
+	}
+	if err := r.mustWrite(); err != nil && p.author != r.user.login {
+		return 0, nil, err
+	}
+	var in struct {
+		Title string  `json:"title"`
+		Body  *string `json:"body"`
+		State string  `json:"state"`
+	}
+	if err := r.read(&in); err != nil {
+		return 0, nil, err
+	}
+	if in.Body != nil {
+		p.body = *in.Body
+	}
+	if in.Title != "" && in.Title != p.title {
+		r.repo.retitle(p, in.Title, r.user.login)
+	}
+	switch {
+	case in.State == "closed" && p.state == "open":
+		r.repo.close(p, r.user.login)
+	case in.State == "open" && p.state == "closed" && !p.merged:
+		r.repo.reopen(p, r.user.login)
+	}
+	return http.StatusCreated, r.repo.pullJSON(p), nil
+}
+
+func mergePull(r *request) (int, any, error) {
+	p, err := r.pull()
+	if err != nil {
+		return 0, nil, err
+	}
+	if !r.repo.canWrite(r.user) {
+		return 0, nil, &apiError{http.StatusMethodNotAllowed, "User not allowed to merge PR"}
+	}
+	var in struct {
+		Do           string
+		HeadCommitID string `json:"head_commit_id"`
+		DeleteBranch bool   `json:"delete_branch_after_merge"`
+	}
+	if err := r.read(&in); err != nil {
+		return 0, nil, err
+	}
+	if p.merged {
+		return 0, nil, &apiError{http.StatusMethodNotAllowed, "The pull request has already been merged"}
+	}
+	if in.HeadCommitID != "" && in.HeadCommitID != r.repo.pullRef(p) {
+		return 0, nil, &apiError{http.StatusConflict, errHeadMoved.Error()}
+	}
+	switch err := r.repo.mergePull(p, r.user.login, in.Do); {
+	case errors.Is(err, errNotMergeable):
+		return 0, nil, &apiError{http.StatusMethodNotAllowed, err.Error()}
+	case err != nil:
+		return 0, nil, &apiError{http.StatusConflict, err.Error()}
+	}
+	if in.DeleteBranch && p.headRepo == r.repo {
+		if old, err := r.repo.Git.Repo.Head(p.head); err == nil {
+			r.repo.Git.DeleteBranch(p.head)
+			r.repo.moved(r.user.login, gittest.Update{Ref: "refs/heads/" + p.head, Old: old})
+		}
+	}
+	return http.StatusOK, nil, nil
+}
+
+func listReviews(r *request) (int, any, error) {
+	p, err := r.pull()
+	if err != nil {
+		return 0, nil, err
+	}
+	out := []object{}
+	for _, v := range p.reviews {
+		out = append(out, r.repo.reviewJSON(p, v))
+	}
+	return http.StatusOK, page(r, out), nil
+}
+
+func createReview(r *request) (int, any, error) {
+	p, err := r.pull()
+	if err != nil {
+		return 0, nil, err
+	}
+	var in struct {
+		Event string `json:"event"`
+		Body  string `json:"body"`
+	}
+	if err := r.read(&in); err != nil {
+		return 0, nil, err
+	}
+	if p.author == r.user.login && in.Event != "COMMENT" {
+		return 0, nil, &apiError{http.StatusUnprocessableEntity, "approve or reject your own pull is not allowed"}
+	}
+	return http.StatusOK, r.repo.reviewJSON(p, r.repo.addReview(p, r.user.login, in.Event, in.Body)), nil
+}
