@@ -1,0 +1,26 @@
+package storetest
+
+import (
+	"testing"
+
+	"holdfast/lock"
+	"holdfast/lock/locktest"
+	"holdfast/queue"
+	"holdfast/queue/queuetest"
+)
+
+// The fakes keep the same promises as the backends.
+
+func TestMemoryQueue(t *testing.T) {
+	RunQueue(t, func(*testing.T) (a, b queue.Driver) {
+		m := &queuetest.Memory{}
+		return m, m
+	})
+}
+
+func TestMemoryLocks(t *testing.T) {
+	RunLocks(t, func(*testing.T) (a, b lock.Driver) {
+		m := &locktest.Memory{}
+		return m, m
+	})
+}
