@@ -19,6 +19,7 @@ type Report struct {
 	Commit     string               // the head that was planned
 	Merged     bool                 // the applies of the merge are shown
 	Base       string               // the server's URL for links; empty: no links
+	Page       string               // the URL of the page with everything of the pull request; empty: no such link
 	Problems   []workspaces.Problem // of holdfast.hcl as a whole
 	Workspaces []Workspace
 	// Notice is a sentence above the table, such as why nothing is planned.
