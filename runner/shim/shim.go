@@ -73,6 +73,8 @@ type Exit struct {
 	// Output is what the engine wrote to its standard error: its error
 	// messages, 64 KiB of them at most.
 	Output string `json:"-"`
+	// Printed is what it wrote to its standard output, bounded likewise.
+	Printed string `json:"-"`
 }
 
 // Success says that the engine did all that it was asked to.
@@ -98,6 +100,7 @@ func Read(dir string) (Exit, error) {
 		return Exit{}, fmt.Errorf("read the engine's exit: %w", err)
 	}
 	e.Output = readBounded(filepath.Join(dir, "stderr"))
+	e.Printed = readBounded(filepath.Join(dir, "stdout"))
 	return e, nil
 }
 
@@ -194,6 +197,16 @@ func Abandon(dir string) (bool, error) {
 		return false, fmt.Errorf("abandon an apply: %w", err)
 	}
 	return o.Abandoned, nil
+}
+
+// Used says whether dir is somebody's already, so that no apply can be started
+// in it.
+func Used(dir string) (bool, error) {
+	_, err := os.Stat(filepath.Join(dir, "owner"))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // environ splits a shim's environment into the engine's, without the shim's

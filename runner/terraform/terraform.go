@@ -1,14 +1,19 @@
-// Package terraform runs the engine, terraform or tofu, as its own vendor
-// would: through terraform-exec, found on PATH or installed by hc-install. It
-// knows what `init` reads and skips it when none of that changed, and it
-// builds the engine's environment from an allow list, so that nothing of
-// Holdfast's own leaks into a pull request's code.
+// Package terraform runs the engine, terraform or tofu, found on PATH or
+// installed by hc-install. It knows what `init` reads and skips it when none
+// of that changed, and it builds the engine's environment from an allow list,
+// so that nothing of Holdfast's own leaks into a pull request's code.
+//
+// An apply goes through terraform-exec, with the shim in the engine's place.
+// The other commands are started by this package: terraform-exec would start
+// `version` before them, has no raw `show -json`, and refuses an environment
+// with TF_VAR_* or TF_LOG.
 package terraform
 
 import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 )
 
 // Config says where engines live and what their processes see.
@@ -30,6 +35,16 @@ type Config struct {
 	Self string
 	// Progress, where set, is told of installations, a line at a time.
 	Progress func(line string)
+	// Grace is how long an interrupted apply may take to finish what it is at
+	// and to save its state, before it is interrupted a second time, which
+	// makes it stop at once. Defaults to 5 minutes.
+	Grace time.Duration
+	// PlanGrace is how long any other interrupted command may take before it
+	// is killed. Defaults to 30 seconds.
+	PlanGrace time.Duration
+	// InstallTimeout bounds the installation of an engine. Defaults to 5
+	// minutes; a network that is not there is noticed within seconds.
+	InstallTimeout time.Duration
 }
 
 // Module is a root module in a checkout, ready to be planned.
@@ -53,7 +68,9 @@ type Module struct {
 	Engine, Version string
 	// StateFile, where set, keeps the state of the default Terraform workspace
 	// in that absolute file, and of others beside it, by an override file in
-	// Dir. For root modules whose state would be lost with the checkout.
+	// Dir. For root modules whose state would be lost with the checkout. It has
+	// to be the same for all Terraform workspaces of a root module, as they
+	// share the checkout.
 	StateFile string
 	// Log gets what the engine prints, as it comes.
 	Log io.Writer
@@ -77,6 +94,10 @@ type PlanResult struct {
 // ErrStalePlan says that the engine refused a saved plan because the state has
 // moved on. Nothing was applied.
 var ErrStalePlan = errors.New("the saved plan is stale")
+
+// ErrApplying says that the engine did not stop when it was asked to and is
+// still applying, behind its shim. Follow the shim to learn its end.
+var ErrApplying = errors.New("the engine is still applying")
 
 // NotInstalledError says that no suitable engine is there or could be
 // installed.
@@ -105,12 +126,58 @@ func (e *NotInstalledError) Hint() string {
 // EngineError is a failed engine command, with what the engine said.
 type EngineError struct {
 	Command string // "init", "plan", "apply", "show"
-	Output  string // the engine's error output, without colours
-	Err     error
+	Output  string // the engine's error output, without colours; 64 KiB at most
+	Err     error  // ErrStalePlan, a context's error, or how the process ended
 }
 
 // Error returns the command and the engine's own words.
-func (e *EngineError) Error() string { return e.Command + ": " + e.Output }
+func (e *EngineError) Error() string {
+	if e.Output == "" {
+		return fmt.Sprintf("%s: %v", e.Command, e.Err)
+	}
+	return e.Command + ": " + e.Output
+}
 
 // Unwrap returns the cause.
 func (e *EngineError) Unwrap() error { return e.Err }
+
+// StateLockedError says that somebody else has locked the state.
+type StateLockedError struct {
+	ID        string
+	Who       string // "user@host"
+	Operation string // "OperationTypeApply"
+	Created   time.Time
+	Err       *EngineError
+}
+
+// Error says who has the lock, and since when.
+func (e *StateLockedError) Error() string {
+	s := "the state is locked"
+	if e.Who != "" {
+		s += " by " + e.Who
+	}
+	if !e.Created.IsZero() {
+		s += " since " + e.Created.UTC().Format("2006-01-02 15:04:05 UTC")
+	}
+	return s
+}
+
+// Unwrap returns the failed command.
+func (e *StateLockedError) Unwrap() error { return e.Err }
+
+// Hint says what to do.
+func (e *StateLockedError) Hint() string {
+	return "wait for that operation to end; where it has died, remove its lock with `force-unlock " + e.ID + "`"
+}
+
+// ModuleError is a mistake in a root module or in how it is configured, found
+// before an engine was started.
+type ModuleError struct {
+	Message, Advice string
+}
+
+// Error says what is wrong.
+func (e *ModuleError) Error() string { return e.Message }
+
+// Hint says what to do.
+func (e *ModuleError) Hint() string { return e.Advice }
