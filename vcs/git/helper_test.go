@@ -15,6 +15,7 @@ import (
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
+	"github.com/go-git/go-git/v5/plumbing/storer"
 
 	"holdfast/vcs"
 	"holdfast/vcs/git"
@@ -213,4 +214,57 @@ func checkout(t *testing.T, m *git.Mirrors, sha string) (string, func()) {
 	}
 	t.Cleanup(release)
 	return dir, release
+}
+
+// ref returns what a ref of the remote leads to, empty where there is none.
+func (r *remoteRepo) ref(name string) string {
+	ref, err := r.repo.Storer.Reference(plumbing.ReferenceName(name))
+	if err != nil {
+		return ""
+	}
+	return ref.Hash().String()
+}
+
+// files returns the files at a ref of the remote.
+func (r *remoteRepo) files(name string) map[string]string {
+	r.t.Helper()
+	c, err := object.GetCommit(r.fresh(), plumbing.NewHash(r.ref(name)))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	found := map[string]string{}
+	iter, err := c.Files()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	err = iter.ForEach(func(f *object.File) error {
+		found[f.Name], err = f.Contents()
+		return err
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return found
+}
+
+// count returns how many commits lead to a ref.
+func (r *remoteRepo) count(name string) int {
+	r.t.Helper()
+	c, err := object.GetCommit(r.fresh(), plumbing.NewHash(r.ref(name)))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	n := 0
+	_ = object.NewCommitPreorderIter(c, nil, nil).ForEach(func(*object.Commit) error { n++; return nil })
+	return n
+}
+
+// fresh opens the repository anew: somebody else may have pushed a pack.
+func (r *remoteRepo) fresh() storer.EncodedObjectStorer {
+	r.t.Helper()
+	repo, err := gogit.PlainOpen(r.dir)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return repo.Storer
 }
