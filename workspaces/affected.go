@@ -249,7 +249,7 @@ func (x *index) look(seen, p string, other *index, add func(int, reason)) {
 			switch {
 			case !u.module && dir == owner:
 				add(u.workspace, reason{byOwnFile, p})
-			case u.module && x.partOf(owner, dir, w):
+			case u.module && x.c.partOf(owner, dir, w):
 				add(u.workspace, reason{byModule, fmt.Sprintf("module %s: %s", dir, p)})
 			}
 		}
@@ -270,8 +270,8 @@ func depth(dir string) int {
 // partOf reports whether the files of owner, a directory in module or below
 // it, count as the module's for a workspace: all but those of another root
 // module, such as an example of how the module is used.
-func (x *index) partOf(owner, module string, w Workspace) bool {
-	return owner == module || owner == w.Dir || !x.c.roots[owner] || slices.Contains(w.Modules, owner)
+func (c *Config) partOf(owner, module string, w Workspace) bool {
+	return owner == module || owner == w.Dir || !c.roots[owner] || slices.Contains(w.Modules, owner)
 }
 
 // maxNames bounds the names of one path that symbolic links make; links into

@@ -33,6 +33,12 @@ func ParseCron(expr string) (cron.Schedule, error) {
 	if err != nil {
 		return nil, errors.New(clean(err.Error()))
 	}
+	// cron takes every second for what is shorter, and for what is negative.
+	if _, every, is := strings.Cut(spec, "@every "); is {
+		if d, err := time.ParseDuration(every); err != nil || d < time.Second {
+			return nil, fmt.Errorf("%q is shorter than a second", every)
+		}
+	}
 	// Any start would do: cron looks five years ahead, which has a leap day.
 	if s.Next(time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)).IsZero() {
 		return nil, fmt.Errorf("%q never comes", expr)

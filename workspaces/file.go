@@ -2,6 +2,7 @@ package workspaces
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"unicode"
@@ -95,6 +96,7 @@ func parseFile(src []byte) (file, Problems) {
 		names[w.Name] = w.at.rng.Start.Line
 		f.blocks = append(f.blocks, w)
 	}
+	d.problems.sort()
 	return f, d.problems
 }
 
@@ -108,7 +110,7 @@ func (d *decoder) workspace(b *hclsyntax.Block, f file) block {
 	}
 	w.at.rng = b.LabelRanges[0]
 	if !validName(b.Labels[0]) {
-		d.problem(b.LabelRanges[0], "use letters, digits and . _ - / @ +, 200 at most, and begin with none of - and /", "%q cannot be a workspace's name", cut(b.Labels[0], 60))
+		d.problem(b.LabelRanges[0], "use letters, digits and . _ - / @ +, 200 at most, like a relative path", "%q cannot be a workspace's name", cut(b.Labels[0], 60))
 		return w
 	}
 	w.Name = b.Labels[0]
@@ -224,9 +226,9 @@ func (d *decoder) globs(body *hclsyntax.Body, name string, to *[]string) {
 }
 
 // validName reports whether a workspace may be called that. Names are in
-// comments, statuses, URLs and globs, so they have none of their characters.
+// comments, statuses, URLs, paths and globs, so they have none of their characters.
 func validName(s string) bool {
-	if s == "" || len(s) > 200 || s[0] == '-' || s[0] == '/' {
+	if s == "" || len(s) > 200 || s[0] == '-' || s[0] == '/' || escapes(s) || path.Clean(s) != s {
 		return false
 	}
 	return !strings.ContainsFunc(s, func(r rune) bool {

@@ -30,7 +30,7 @@ func (c *Config) Inputs(dir string, w Workspace) (string, error) {
 		return "", fmt.Errorf("open checkout: %w", err)
 	}
 	defer root.Close()
-	in := &inputs{c: c, t: &tree{root: root}, index: c.index(), files: map[string]bool{}}
+	in := &inputs{c: c, t: &tree{root: root}, files: map[string]bool{}}
 	if err := in.collect(w); err != nil {
 		return "", fmt.Errorf("list the inputs of %s: %w", w.Name, err)
 	}
@@ -45,19 +45,18 @@ func (c *Config) Inputs(dir string, w Workspace) (string, error) {
 type inputs struct {
 	c     *Config
 	t     *tree
-	index *index
 	files map[string]bool // regular files and symbolic links
 	queue []string        // links that are still to be followed
 }
 
 // collect lists the files.
 func (in *inputs) collect(w Workspace) error {
-	err := in.walk(w.Dir, func(dir string) bool { return in.c.dirs[dir] || len(in.index.users[dir]) > 0 })
+	err := in.walk(w.Dir, func(dir string) bool { return in.c.dirs[dir] })
 	if err != nil {
 		return err
 	}
 	for _, m := range w.Modules {
-		if err := in.walk(m, func(dir string) bool { return !in.index.partOf(dir, m, w) }); err != nil {
+		if err := in.walk(m, func(dir string) bool { return !in.c.partOf(dir, m, w) }); err != nil {
 			return err
 		}
 	}

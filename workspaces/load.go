@@ -213,7 +213,7 @@ func (l *loader) blockDir(b block) (string, *Problem) {
 	if !b.dirSet {
 		given = b.Name
 		if in, ok := l.t.dirs[path.Clean(given)]; !ok || len(in.config) == 0 {
-			return ".", fail(`write dir = "…", relative to the repository`, "workspace %q has no dir, and there is no root module of that name", b.Name)
+			return b.Name, fail(`write dir = "…", relative to the repository`, "workspace %q has no dir, and there is no root module of that name", b.Name)
 		}
 	}
 	inside := path.Join(".", path.Clean("/" + given)[1:])
@@ -246,11 +246,7 @@ func (l *loader) nearestRoot(dir string) string {
 	if len(l.c.roots) > 2000 || len(l.c.Problems) > maxProblems {
 		return ""
 	}
-	hint := Nearest(dir, slices.Sorted(maps.Keys(l.c.roots)))
-	if !strings.HasPrefix(hint, "did you mean") {
-		return ""
-	}
-	return hint
+	return near(dir, slices.Sorted(maps.Keys(l.c.roots)))
 }
 
 // varFiles looks at a workspace's variable files and drops those that cannot
@@ -356,7 +352,7 @@ func (l *loader) discover() {
 // that a name does not have.
 func nameOf(dir string) string {
 	name := strings.Map(func(r rune) rune {
-		if r == utf8.RuneError || !validName("x"+string(r)) {
+		if r == utf8.RuneError || !validName("x"+string(r)+"x") {
 			return '_'
 		}
 		return r
@@ -425,13 +421,5 @@ func (l *loader) badLinks() {
 // sort puts workspaces and problems in the order that people see.
 func (l *loader) sort() {
 	slices.SortFunc(l.c.Workspaces, func(a, b Workspace) int { return strings.Compare(a.Name, b.Name) })
-	slices.SortStableFunc(l.c.Problems, func(a, b Problem) int {
-		if n := strings.Compare(a.Workspace, b.Workspace); n != 0 {
-			return n
-		}
-		if n := strings.Compare(a.File, b.File); n != 0 {
-			return n
-		}
-		return a.Line - b.Line
-	})
+	l.c.Problems.sort()
 }

@@ -173,7 +173,7 @@ func (l *loader) dependencies() {
 			}
 			hint := ""
 			if len(g.names) <= 2000 && len(l.c.Problems) <= maxProblems {
-				hint = Nearest(d, slices.Sorted(slices.Values(g.names)))
+				hint = near(d, slices.Sorted(slices.Values(g.names)))
 			}
 			l.c.Problems = append(l.c.Problems, b.depends[i].problem(b.Name, fmt.Sprintf("depends_on has %q, which is no workspace", cut(d, 60)), hint))
 		}

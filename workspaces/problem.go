@@ -2,7 +2,9 @@ package workspaces
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -99,8 +101,19 @@ func Diagnose(file string, src []byte, diags hcl.Diagnostics) Problems {
 }
 
 // Nearest is a hint that names the candidate which word was probably meant to
-// be: `did you mean "engine"?`. Where none is near it lists them all.
+// be: `did you mean "engine"?`. Where none is near it lists them, if they are
+// few.
 func Nearest(word string, candidates []string) string {
+	switch hint := near(word, candidates); {
+	case hint != "" || len(candidates) == 0 || len(candidates) > 20:
+		return hint
+	default:
+		return "possible: " + quoted(candidates)
+	}
+}
+
+// near is Nearest without the list.
+func near(word string, candidates []string) string {
 	best, least := "", 0
 	for _, c := range candidates {
 		d := levenshtein.Distance(cut(word, 64), c, nil)
@@ -108,16 +121,10 @@ func Nearest(word string, candidates []string) string {
 			best, least = c, d
 		}
 	}
-	switch {
-	case best != "":
-		return fmt.Sprintf("did you mean %q?", best)
-	case len(candidates) == 0:
+	if best == "" {
 		return ""
-	case len(candidates) > 20:
-		return ""
-	default:
-		return "possible: " + quoted(candidates)
 	}
+	return fmt.Sprintf("did you mean %q?", best)
 }
 
 // quoted lists words: "a", "b" and "c".
@@ -134,6 +141,13 @@ func quoted(words []string) string {
 		fmt.Fprintf(&b, "%q", w)
 	}
 	return b.String()
+}
+
+// sort puts problems in the order in which people look for them.
+func (ps Problems) sort() {
+	slices.SortStableFunc(ps, func(a, b Problem) int {
+		return cmp.Or(strings.Compare(a.Workspace, b.Workspace), strings.Compare(a.File, b.File), a.Line-b.Line, a.Column-b.Column)
+	})
 }
 
 // line returns the line of src around the byte offset, fit to be shown.
