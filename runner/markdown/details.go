@@ -201,6 +201,9 @@ func headline(w Workspace) string {
 // plans are the code blocks of a workspace's plans: one diff, or for what is
 // held what differs, what was reviewed and what would be done now.
 func plans(w Workspace) []body {
+	if w.State == "superseded" {
+		return nil // a newer commit's plan is what counts
+	}
 	if w.State == "held" && w.Comparison != nil {
 		out := []body{newBody("What differs:", "", CompareText(*w.Comparison, w.Reviewed, w.Plan))}
 		if w.Reviewed != nil {

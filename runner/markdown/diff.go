@@ -54,9 +54,11 @@ func diffText(p *plan.Plan, change byte) string {
 	if len(d.out) > 0 {
 		d.out = append(d.out, "")
 	}
-	if p.Empty() && len(p.Reads) == 0 {
+	switch {
+	case p.Empty() && len(d.out) == 0:
 		d.out = append(d.out, "No changes.")
-	} else {
+	case p.Errored: // the counts would be of a part
+	default:
 		d.out = append(d.out, "Plan: "+SummaryText(p.Summary())+".")
 	}
 	return strings.Join(d.out, "\n") + "\n"
@@ -97,7 +99,11 @@ type differ struct {
 
 // line adds a line: the mark, a space, four spaces for each level.
 func (d *differ) line(mark byte, depth int, text string) {
-	d.out = append(d.out, strings.TrimRight(string(mark)+" "+strings.Repeat("    ", depth)+text, " "))
+	if text == "" {
+		d.out = append(d.out, strings.TrimRight(string(mark), " "))
+		return
+	}
+	d.out = append(d.out, string(mark)+" "+strings.Repeat("    ", depth)+text)
 }
 
 // note adds a sentence on a line of its own.

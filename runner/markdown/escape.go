@@ -102,7 +102,11 @@ func cell(name string) string { return strings.ReplaceAll(code(name), "|", `\|`)
 
 // inHTML shows a name where Markdown is not read, such as in a summary.
 func inHTML(name string) string {
-	return "<code>" + html.EscapeString(cut(visible(name), maxName)) + "</code>"
+	name = cut(visible(name), maxName)
+	if strings.TrimSpace(name) == "" {
+		return "(empty)"
+	}
+	return "<code>" + html.EscapeString(name) + "</code>"
 }
 
 // plain matches words that no Markdown, mention, reference or link can be

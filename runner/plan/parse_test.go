@@ -317,3 +317,28 @@ func ambiguous(v any) bool {
 	}
 	return false
 }
+
+func TestUnreadableMarksHideEverything(t *testing.T) {
+	c := Change{Before: raw(`{"a":1}`), After: raw(`{"a":1}`), SensitiveAfter: raw(`{"a":`)}
+	before, after := c.Values()
+	if !strings.Contains(fmt.Sprint(before), "1") || strings.Contains(fmt.Sprint(after), "1") {
+		t.Errorf("%v, %v", before, after)
+	}
+}
+
+// BenchmarkParse reads, digests and compares a plan of 10,000 resources.
+func BenchmarkParse(b *testing.B) {
+	var changes []string
+	for i := range 10_000 {
+		changes = append(changes, resource(fmt.Sprintf("cloud_server.x[%d]", i), strings.ReplaceAll(updateChange, "old-secret1", fmt.Sprintf("secret-%d", i))))
+	}
+	data := planJSON(strings.Join(changes, ","))
+	b.SetBytes(int64(len(data)))
+	for b.Loop() {
+		p := mustParse(b, data)
+		p.Digest(nil)
+		if Compare(p, p).Verdict != Identical {
+			b.Fatal("differs from itself")
+		}
+	}
+}

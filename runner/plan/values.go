@@ -35,9 +35,19 @@ func (s Sensitive) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(s.String(
 // and Unknown where the plan says so. A list with an unknown element has it at
 // its place.
 func (c Change) Values() (before, after any) {
-	before = annotate(decode(c.Before), nil, decode(c.SensitiveBefore))
-	after = annotate(decode(c.After), decode(c.Unknown), decode(c.SensitiveAfter))
+	before = annotate(decode(c.Before), nil, decodeMarks(c.SensitiveBefore))
+	after = annotate(decode(c.After), decode(c.Unknown), decodeMarks(c.SensitiveAfter))
 	return before, after
+}
+
+// decodeMarks reads marks of sensitivity. Where they cannot be read,
+// everything is sensitive.
+func decodeMarks(raw json.RawMessage) any {
+	marks := decode(raw)
+	if marks == nil && len(raw) > 0 && string(raw) != "null" {
+		return true
+	}
+	return marks
 }
 
 // Values returns the output's value before and after, as Change.Values does.
@@ -205,7 +215,9 @@ func index(v any, i int) any {
 	return nil
 }
 
-// equal compares trees of Values.
+// Equal compares trees of Change.Values.
+func Equal(a, b any) bool { return equal(a, b) }
+
 func equal(a, b any) bool {
 	switch a := a.(type) {
 	case map[string]any:
