@@ -15,6 +15,7 @@ type FaultKind string
 const (
 	Fail500   FaultKind = "500"       // an internal error
 	RateLimit FaultKind = "429"       // with Retry-After
+	Denied    FaultKind = "401"       // the token is refused
 	Hang      FaultKind = "hang"      // no answer until the client gives up
 	Garbage   FaultKind = "garbage"   // a proxy's HTML page, with status 200
 	Truncated FaultKind = "truncated" // the call is carried out, half of the answer arrives
@@ -82,6 +83,9 @@ func (f *Fault) answer(s *Server, w http.ResponseWriter, r *http.Request) {
 		s.record(r, http.StatusTooManyRequests)
 		w.Header().Set("Retry-After", fmt.Sprint(int(f.RetryAfter/time.Second)))
 		writeJSON(w, http.StatusTooManyRequests, object{"message": "too many requests"})
+	case Denied:
+		s.record(r, http.StatusUnauthorized)
+		writeJSON(w, http.StatusUnauthorized, object{"message": "invalid username, password or token", "url": s.cfg.PublicURL + "/api/swagger"})
 	case Hang:
 		s.record(r, 0)
 		select {
