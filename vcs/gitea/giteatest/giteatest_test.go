@@ -1,0 +1,301 @@
+package giteatest_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-git/go-git/v5"
+	"github.com/go-git/go-git/v5/config"
+	githttp "github.com/go-git/go-git/v5/plumbing/transport/http"
+	"github.com/google/go-cmp/cmp"
+
+	"holdfast/vcs/gitea/giteatest"
+)
+
+// inbox records the webhooks that arrive.
+type inbox struct {
+	url string
+	mu  sync.Mutex
+	got []string // "EVENT-TYPE ACTION" in order
+	ids []string
+}
+
+func newInbox(t *testing.T, status int) *inbox {
+	t.Helper()
+	in := &inbox{}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		var p struct{ Action string }
+		if err := json.Unmarshal(body, &p); err != nil {
+			t.Errorf("body: %v", err)
+		}
+		if want := giteatest.Sign("secret", body).Get("X-Gitea-Signature"); r.Header.Get("X-Gitea-Signature") != want {
+			t.Errorf("signature %q, want %q", r.Header.Get("X-Gitea-Signature"), want)
+		}
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		in.got = append(in.got, strings.TrimSpace(r.Header.Get("X-Gitea-Event-Type")+" "+p.Action))
+		in.ids = append(in.ids, r.Header.Get("X-Gitea-Delivery"))
+		w.WriteHeader(status)
+	}))
+	t.Cleanup(s.Close)
+	in.url = s.URL
+	return in
+}
+
+func (in *inbox) take(t *testing.T, srv *giteatest.Server) []string {
+	t.Helper()
+	if err := srv.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	got := in.got
+	in.got = nil
+	return got
+}
+
+func expect(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("webhooks (-want +got):\n%s", diff)
+	}
+}
+
+func start(t *testing.T) (*giteatest.Server, *giteatest.Repository, *inbox) {
+	t.Helper()
+	srv := giteatest.New(t, giteatest.Config{})
+	r := srv.CreateRepository("boss", "network", map[string]string{"f": "0"})
+	in := newInbox(t, http.StatusAccepted)
+	r.SetHook(in.url)
+	return srv, r, in
+}
+
+// TestStory plays what people do and expects the webhooks that Gitea sends.
+func TestStory(t *testing.T) {
+	srv, r, in := start(t)
+	r.Push("feature", map[string]string{"f": "1"}, "edit")
+	expect(t, in.take(t, srv), "create", "push")
+	n := r.OpenPull(giteatest.OpenPull{Head: "feature"})
+	expect(t, in.take(t, srv), "pull_request opened")
+	r.Push("feature", map[string]string{"f": "2"}, "edit")
+	expect(t, in.take(t, srv), "push", "pull_request_sync synchronized")
+	id := r.Comment(n, "ann", "holdfast plan")
+	r.DeleteComment(n, id)
+	expect(t, in.take(t, srv), "pull_request_comment created", "pull_request_comment deleted")
+	r.Review(n, "ann", "REQUEST_CHANGES", "no")
+	r.Review(n, "ann", "APPROVED", "ok")
+	expect(t, in.take(t, srv), "pull_request_review_rejected reviewed", "pull_request_review_approved reviewed")
+	r.Close(n)
+	r.Reopen(n)
+	r.Retitle(n, "Better")
+	expect(t, in.take(t, srv), "pull_request closed", "pull_request reopened", "pull_request edited")
+	r.Merge(n, "merge")
+	r.DeleteBranch("feature")
+	expect(t, in.take(t, srv), "pull_request closed", "push", "delete")
+}
+
+func TestDeliveries(t *testing.T) {
+	srv, r, in := start(t)
+	srv.Hold()
+	r.Push("feature", map[string]string{"f": "1"}, "edit")
+	r.OpenPull(giteatest.OpenPull{Head: "feature"})
+	held := srv.Held()
+	expect(t, in.take(t, srv))
+	if len(held) != 3 {
+		t.Fatalf("%d webhooks are held, want 3", len(held))
+	}
+	// Out of order and twice; then the lost one is lost.
+	if got := srv.Send(held[2].ID, held[1].ID, held[2].ID); len(got) != 3 || got[0].Status != http.StatusAccepted {
+		t.Fatalf("attempts: %+v", got)
+	}
+	expect(t, in.take(t, srv), "pull_request opened", "push", "pull_request opened")
+	srv.Drop()
+	srv.Release()
+	expect(t, in.take(t, srv))
+	srv.Redeliver(held[2].ID, 3)
+	expect(t, in.take(t, srv), "pull_request opened", "pull_request opened", "pull_request opened")
+	srv.Replay(held[2].ID)
+	if ids := in.ids[len(in.ids)-4:]; ids[0] != ids[1] || ids[1] != ids[2] || ids[2] == ids[3] {
+		t.Errorf("ids %v: a redelivery keeps its id, a replay has a new one", ids)
+	}
+	if all := srv.Deliveries(); len(all) != 3 || len(all[2].Attempts) != 6 || len(all[0].Attempts) != 0 {
+		t.Errorf("deliveries: %+v", all)
+	}
+}
+
+// TestUndelivered has nobody who listens: as in Gitea there is one attempt.
+func TestUndelivered(t *testing.T) {
+	srv, r, _ := start(t)
+	r.SetHook("http://127.0.0.1:1/")
+	r.Push("main", map[string]string{"f": "1"}, "edit")
+	if err := srv.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if d := srv.Deliveries(); len(d) != 1 || len(d[0].Attempts) != 1 || d[0].Attempts[0].Err == nil {
+		t.Errorf("deliveries: %+v", d)
+	}
+}
+
+// call makes an API request and returns the status, 0 where there is no
+// answer.
+func call(t *testing.T, srv *giteatest.Server, token, method, path, body string) (int, string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, srv.URL+"/api/v1"+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "token "+token)
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	if err != nil {
+		return 0, ""
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, ""
+	}
+	return resp.StatusCode, string(b)
+}
+
+func TestAPI(t *testing.T) {
+	srv, r, _ := start(t)
+	admin, reader := srv.AddUser("holdfast", true), srv.AddUser("ann", false)
+	r.Push("feature", map[string]string{"f": "1"}, "edit")
+	repo := "/repos/boss/network"
+	for _, tc := range []struct {
+		token, method, path, body string
+		status                    int
+		has                       string
+	}{
+		{admin, "GET", "/version", "", 200, "1.26.0"},
+		{"wrong", "GET", repo, "", 401, "invalid username, password or token"},
+		{"", "GET", repo, "", 401, "invalid"},
+		{admin, "GET", "/user", "", 200, `"login":"holdfast"`},
+		{admin, "GET", "/repos/boss/other", "", 404, `"errors":null`},
+		{reader, "POST", repo + "/pulls", `{"title":"T","head":"feature","base":"main"}`, 201, `"number":1`},
+		{reader, "POST", repo + "/pulls", `{"title":"T","head":"nowhere","base":"main"}`, 404, "not found"},
+		{admin, "GET", repo + "/pulls/1", "", 200, `"mergeable":true`},
+		{admin, "GET", repo + "/pulls/2", "", 404, "not found"},
+		{admin, "GET", repo + "/branches/feature", "", 200, `"name":"feature"`},
+		{reader, "GET", repo + "/collaborators/boss/permission", "", 403, "Only admins"},
+		{admin, "GET", repo + "/collaborators/boss/permission", "", 200, `"permission":"owner"`},
+		{admin, "GET", repo + "/collaborators/ghost/permission", "", 404, "not found"},
+		{reader, "POST", repo + "/pulls/1/reviews", `{"event":"APPROVED"}`, 422, "your own"},
+		{admin, "POST", repo + "/pulls/1/reviews", `{"event":"APPROVED","body":"ok"}`, 200, "APPROVED"},
+		{admin, "POST", repo + "/issues/1/comments", `{"body":""}`, 422, "Required"},
+		{admin, "POST", repo + "/issues/1/comments", `nonsense`, 422, "invalid"},
+		{reader, "POST", repo + "/statuses/" + r.Git.Head("feature"), `{"state":"success","context":"c"}`, 403, "write"},
+		{admin, "POST", repo + "/statuses/" + r.Git.Head("feature"), `{"state":"great","context":"c"}`, 422, "invalid state"},
+		{admin, "POST", repo + "/statuses/" + r.Git.Head("feature"), `{"state":"success","context":"c"}`, 201, `"status":"success"`},
+		{admin, "GET", repo + "/commits/" + r.Git.Head("feature") + "/statuses", "", 200, `"context":"c"`},
+		{reader, "POST", repo + "/pulls/1/merge", `{"Do":"merge"}`, 405, "not allowed"},
+		{admin, "POST", repo + "/pulls/1/merge", `{"Do":"merge","head_commit_id":"` + r.Git.Head("main") + `"}`, 409, "out of date"},
+		{admin, "PATCH", repo + "/pulls/1", `{"title":"WIP: T"}`, 201, `"draft":true`},
+		{admin, "POST", repo + "/pulls/1/merge", `{"Do":"merge"}`, 405, "try again"},
+		{admin, "PATCH", repo + "/pulls/1", `{"title":"T","state":"closed"}`, 201, `"state":"closed"`},
+		{admin, "PATCH", repo + "/pulls/1", `{"state":"open"}`, 201, `"state":"open"`},
+		{admin, "POST", repo + "/pulls/1/merge", `{"Do":"squash","delete_branch_after_merge":true}`, 200, ""},
+		{admin, "GET", repo + "/pulls/1", "", 200, `"ref":"refs/pull/1/head"`},
+		{admin, "GET", repo + "/branches/feature", "", 404, "not found"},
+		{admin, "GET", "/nowhere", "", 404, "not found"},
+	} {
+		status, body := call(t, srv, tc.token, tc.method, tc.path, tc.body)
+		if status != tc.status || !strings.Contains(body, tc.has) {
+			t.Errorf("%s %s: %d %.300s, want %d with %s", tc.method, tc.path, status, body, tc.status, tc.has)
+		}
+	}
+}
+
+func TestFaults(t *testing.T) {
+	srv, r, _ := start(t)
+	token := srv.AddUser("holdfast", true)
+	r.Push("feature", map[string]string{"f": "1"}, "edit")
+	n := r.OpenPull(giteatest.OpenPull{Head: "feature"})
+	const comments = "/repos/boss/network/issues/1/comments"
+	post := func() int {
+		status, _ := call(t, srv, token, "POST", comments, `{"body":"x"}`)
+		return status
+	}
+	for _, tc := range []struct {
+		kind   giteatest.FaultKind
+		status int
+		done   int // how many comments it leaves
+	}{
+		{giteatest.Fail500, 500, 0}, {giteatest.RateLimit, 429, 0}, {giteatest.Denied, 401, 0}, {giteatest.Garbage, 200, 0},
+		{giteatest.Reset, 0, 0}, {giteatest.Lost, 0, 1}, {giteatest.Truncated, 201, 1},
+	} {
+		before := len(r.Comments(n))
+		srv.Fail(giteatest.Fault{Kind: tc.kind, Method: "POST", Path: "/comments"})
+		if status, _ := call(t, srv, token, "GET", comments, ""); status != 200 {
+			t.Errorf("%s: a call that does not fit failed", tc.kind)
+		}
+		if got := post(); got != tc.status {
+			t.Errorf("%s: status %d, want %d", tc.kind, got, tc.status)
+		}
+		if got := len(r.Comments(n)) - before; got != tc.done {
+			t.Errorf("%s: left %d comments, want %d", tc.kind, got, tc.done)
+		}
+		if got := post(); got != 201 {
+			t.Errorf("%s: the call after it has status %d", tc.kind, got)
+		}
+	}
+	srv.Fail(giteatest.Fault{Kind: giteatest.Fail500, Times: -1})
+	post()
+	if got := post(); got != 500 {
+		t.Errorf("a fault without end ended: %d", got)
+	}
+	srv.ClearFaults()
+	if got := post(); got != 201 {
+		t.Errorf("after ClearFaults: %d", got)
+	}
+	statuses := []int{}
+	for _, c := range srv.Calls("POST", "/comments") {
+		statuses = append(statuses, c.Status)
+	}
+	if !slices.Contains(statuses, 429) || len(statuses) != 17 {
+		t.Errorf("calls: %v", statuses)
+	}
+}
+
+// TestGitPush pushes with a Git client: the same as Repository.Push.
+func TestGitPush(t *testing.T) {
+	srv, r, in := start(t)
+	writer, stranger := srv.AddUser("ann", false), srv.AddUser("eve", false)
+	r.Grant("ann", "write")
+	r.Push("feature", map[string]string{"f": "1"}, "edit")
+	n := r.OpenPull(giteatest.OpenPull{Head: "feature"})
+	in.take(t, srv)
+
+	g, err := git.PlainClone(t.TempDir(), true, &git.CloneOptions{URL: r.CloneURL(), Auth: &githttp.BasicAuth{Username: "x", Password: stranger}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	main := r.Git.Head("main")
+	push := func(token string) error {
+		return g.Push(&git.PushOptions{
+			Auth: &githttp.BasicAuth{Username: "ann", Password: token}, Force: true,
+			RefSpecs: []config.RefSpec{"+refs/heads/main:refs/heads/feature"},
+		})
+	}
+	if err := push(stranger); err == nil {
+		t.Fatal("a reader pushed")
+	}
+	if err := push(writer); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, in.take(t, srv), "push", "pull_request_sync synchronized")
+	if got := r.Git.Ref("refs/pull/1/head"); got != main {
+		t.Errorf("pull request %d is at %s, want %s", n, got, main)
+	}
+}
