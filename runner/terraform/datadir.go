@@ -63,6 +63,19 @@ func (e *Engines) initialised(d dataDir, floating bool) bool {
 	return err == nil && (!floating || e.now().Sub(info.ModTime()) < floatFor)
 }
 
+// setReady notes that init has succeeded in d.
+func (e *Engines) setReady(d dataDir) error {
+	err := writeFile(d.ready(), nil, 0o600)
+	if err == nil {
+		now := e.now()
+		err = os.Chtimes(d.ready(), now, now)
+	}
+	if err != nil {
+		return fmt.Errorf("initialise: %w", err)
+	}
+	return nil
+}
+
 // restoreLock puts the lock file that init left into another checkout of the
 // same inputs.
 func (d dataDir) restoreLock(dir string) error {

@@ -25,6 +25,7 @@ type Engines struct {
 	env    map[string]string // what every engine process gets
 	client *http.Client      // for installations
 	mirror string            // of HashiCorp's releases; empty: the original
+	signer string            // armored public key; empty: HashiCorp's
 	now    func() time.Time
 
 	installing chan struct{} // holds one token: an installation at a time

@@ -71,12 +71,13 @@ func (e *Engines) download(ctx context.Context, name string, want version.Constr
 	}
 	defer os.RemoveAll(tmp)
 	source := &releases.LatestVersion{
-		Product:     product.Terraform,
-		Constraints: want,
-		InstallDir:  tmp,
-		Timeout:     e.config.InstallTimeout,
-		ApiBaseURL:  e.mirror,
-		HTTPClient:  e.client,
+		Product:          product.Terraform,
+		Constraints:      want,
+		InstallDir:       tmp,
+		Timeout:          e.config.InstallTimeout,
+		ApiBaseURL:       e.mirror,
+		ArmoredPublicKey: e.signer,
+		HTTPClient:       e.client,
 	}
 	start := e.now()
 	path, err := source.Install(ctx)

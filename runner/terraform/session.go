@@ -187,8 +187,8 @@ func (s *session) init(ctx context.Context) error {
 	if err := s.selectWorkspace(); err != nil {
 		return err
 	}
-	if err := writeFile(s.data.ready(), nil, 0o600); err != nil {
-		return fmt.Errorf("initialise: %w", err)
+	if err := s.e.setReady(s.data); err != nil {
+		return err
 	}
 	s.e.prune()
 	return nil

@@ -21,6 +21,10 @@ import (
 // The test binary is what stands between terraform-exec and the engine.
 func TestMain(m *testing.M) {
 	shim.Main()
+	if os.Getenv("TEST_PROVIDER") != "" {
+		serveProvider()
+		return
+	}
 	os.Exit(m.Run())
 }
 
