@@ -217,6 +217,10 @@ func (m *Mirrors) update(ctx context.Context, mi *mirror, dir string, remote vcs
 			return nil, err
 		}
 	}
+	if head, err := s.Reference(plumbing.HEAD); err == nil && len(t.wants) == 0 &&
+		maps.Equal(have, t.refs) && (adv.head == "" || adv.head == head.Target()) {
+		return t.missing, nil // nothing is new, as at most looks
+	}
 	mi.files.Lock()
 	defer mi.files.Unlock()
 	if err := writeRefs(dir, adv.head, t.refs); err != nil {

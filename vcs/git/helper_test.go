@@ -24,7 +24,7 @@ import (
 // remoteRepo is a bare repository on disk that tests act on as other people
 // would.
 type remoteRepo struct {
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	repo *gogit.Repository
 	at   time.Time
@@ -36,7 +36,7 @@ type file struct {
 	content string
 }
 
-func newRemote(t *testing.T) *remoteRepo {
+func newRemote(t testing.TB) *remoteRepo {
 	t.Helper()
 	dir := t.TempDir()
 	repo, err := gogit.PlainInit(dir, true)
