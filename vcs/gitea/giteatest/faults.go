@@ -6,6 +6,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"time"
+
+	"holdfast/vcs/vcstest/gittest"
 )
 
 // FaultKind is how a call goes wrong.
@@ -23,9 +25,12 @@ const (
 	Lost      FaultKind = "lost"      // the call is carried out, the connection breaks before the answer
 )
 
-// Fault makes API calls go wrong. Git's own requests are not affected.
+// Fault makes API calls go wrong, or Git's requests.
 type Fault struct {
 	Kind FaultKind
+	// Git chooses Git's requests in place of the API's. Truncated and Lost are
+	// then as Reset.
+	Git bool
 	// Method and Path choose the calls: Path is a part of the URL's path.
 	// Default to all.
 	Method, Path string
@@ -60,7 +65,7 @@ func (s *Server) fault(r *http.Request) *Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, f := range s.faults {
-		if (f.Method != "" && f.Method != r.Method) || !strings.Contains(r.URL.Path, f.Path) {
+		if f.Git != gittest.IsGit(r) || (f.Method != "" && f.Method != r.Method) || !strings.Contains(r.URL.Path, f.Path) {
 			continue
 		}
 		if f.Times > 0 {
@@ -75,7 +80,11 @@ func (s *Server) fault(r *http.Request) *Fault {
 }
 
 func (f *Fault) answer(s *Server, w http.ResponseWriter, r *http.Request) {
-	switch f.Kind {
+	kind := f.Kind
+	if f.Git && (kind == Truncated || kind == Lost) {
+		kind = Reset
+	}
+	switch kind {
 	case Fail500:
 		s.record(r, http.StatusInternalServerError)
 		writeJSON(w, http.StatusInternalServerError, object{"message": "database is locked", "url": s.cfg.PublicURL + "/api/swagger"})

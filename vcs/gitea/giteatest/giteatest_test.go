@@ -3,6 +3,7 @@ package giteatest_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -282,6 +283,18 @@ func TestGitPush(t *testing.T) {
 		t.Fatal(err)
 	}
 	main := r.Git.Head("main")
+	fetch := func() error {
+		return g.Fetch(&git.FetchOptions{Auth: &githttp.BasicAuth{Username: "x", Password: stranger}, Force: true})
+	}
+	srv.Fail(giteatest.Fault{Kind: giteatest.Fail500})
+	if err := fetch(); !errors.Is(err, git.NoErrAlreadyUpToDate) {
+		t.Fatalf("a fault of the API met Git: %v", err)
+	}
+	srv.ClearFaults()
+	srv.Fail(giteatest.Fault{Kind: giteatest.Fail500, Git: true})
+	if err := fetch(); err == nil || errors.Is(err, git.NoErrAlreadyUpToDate) {
+		t.Fatalf("a fault of Git's requests did not happen: %v", err)
+	}
 	push := func(token string) error {
 		return g.Push(&git.PushOptions{
 			Auth: &githttp.BasicAuth{Username: "ann", Password: token}, Force: true,

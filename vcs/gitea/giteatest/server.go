@@ -79,7 +79,7 @@ type user struct {
 	isAdmin bool
 }
 
-// Call is one API request that was answered.
+// Call is one API request, or a request of Git's that a Fault answered.
 type Call struct {
 	Method string
 	Path   string // without "/api/v1"
@@ -146,12 +146,12 @@ func New(t TB, cfg Config) *Server {
 
 // ServeHTTP answers Git's requests and the API's.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if gittest.IsGit(r) {
-		s.git.ServeHTTP(w, r)
-		return
-	}
 	if f := s.fault(r); f != nil {
 		f.answer(s, w, r)
+		return
+	}
+	if gittest.IsGit(r) {
+		s.git.ServeHTTP(w, r)
 		return
 	}
 	s.serveAPI(w, r)
