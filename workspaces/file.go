@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/bmatcuk/doublestar/v4"
 	"github.com/hashicorp/go-version"
@@ -60,14 +59,10 @@ const (
 // parseFile reads holdfast.hcl.
 func parseFile(src []byte) (file, Problems) {
 	f := file{engine: "terraform", defaults: builtIn()}
-	if !utf8.Valid(src) {
-		return f, Problems{{File: File, Line: 1, Column: 1, Message: "the file is not UTF-8", Hint: "save it as UTF-8"}}
-	}
-	body, problems := parseBody(File, src)
+	b, problems := ParseHCL(File, src)
 	if len(problems) > 0 {
 		return f, problems
 	}
-	b := body.(*hclsyntax.Body)
 	d := &decoder{src: src}
 	d.known(b, File, []string{"engine", "version"}, []string{"discover", "defaults", "workspace"})
 	d.choice(b, "engine", &f.engine, engines...)
@@ -96,7 +91,7 @@ func parseFile(src []byte) (file, Problems) {
 		names[w.Name] = w.at.rng.Start.Line
 		f.blocks = append(f.blocks, w)
 	}
-	d.problems.sort()
+	d.problems.Sort()
 	return f, d.problems
 }
 

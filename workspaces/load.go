@@ -421,5 +421,5 @@ func (l *loader) badLinks() {
 // sort puts workspaces and problems in the order that people see.
 func (l *loader) sort() {
 	slices.SortFunc(l.c.Workspaces, func(a, b Workspace) int { return strings.Compare(a.Name, b.Name) })
-	l.c.Problems.sort()
+	l.c.Problems.Sort()
 }

@@ -384,6 +384,8 @@ func TestHostileFiles(t *testing.T) {
 		{"signs", "a/x.tf", "x = " + strings.Repeat("!", 900_000) + "true\n", "nests more than 200 levels deep"},
 		{"directives", "a/x.tf", "x = \"" + strings.Repeat("%{if a}", 100_000), "nests more than 200 levels deep"},
 		{"templates", "a/x.tf", "x = " + strings.Repeat(`"${`, 300_000), "nests more than 200 levels deep"},
+		{"lines of a heredoc", "a/x.tf", "x = <<X\n" + strings.Repeat("x\n", 400_000) + "X\n", "has more than 5000 lines"},
+		{"lines of a heredoc that does not end", "a/x.tf", "x = (<<X\n" + strings.Repeat("x\n", 400_000), "has more than 5000 lines"},
 		{"loops are not evaluated", "a/x.tf", "module \"m\" {\n  source = [" + strings.Repeat("for x in [1,2,3,4,5,6,7,8,9]: [", 50) + strings.Repeat("]", 51) + "\n}\n", ""},
 		{"not text", "a/x.tf", "\x00\xff\xfe", "a/x.tf:1"},
 		{"deep directories", deep + "main.tf", "", "more than 100 directories deep"},

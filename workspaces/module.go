@@ -140,8 +140,8 @@ func parseBody(file string, src []byte) (hcl.Body, Problems) {
 	if strings.HasSuffix(file, ".json") {
 		deep, parse = tooDeepJSON, func() (*hcl.File, hcl.Diagnostics) { return json.Parse(src, file) }
 	}
-	if rng, is := deep(file, src); is {
-		return nil, Problems{At(src, rng, fmt.Sprintf("this nests more than %d levels deep", maxNesting), "")}
+	if rng, why := deep(file, src); why != "" {
+		return nil, Problems{At(src, rng, why, "Holdfast does not parse what takes that much: split it, or put it into a file of its own")}
 	}
 	f, diags := parse()
 	problems := Diagnose(file, src, diags)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/agext/levenshtein"
 	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
 // Bounds of what a Problem quotes: sources are hostile and may have lines of a
@@ -100,6 +101,23 @@ func Diagnose(file string, src []byte, diags hcl.Diagnostics) Problems {
 	return ps
 }
 
+// ParseHCL parses a file in native syntax, after a look at whether it nests so
+// deep that the parser would not come back.
+func ParseHCL(file string, src []byte) (*hclsyntax.Body, Problems) {
+	if !utf8.Valid(src) {
+		return nil, Problems{{File: file, Line: 1, Column: 1, Message: "the file is not UTF-8", Hint: "save it as UTF-8"}}
+	}
+	body, problems := parseBody(file, src)
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	native, ok := body.(*hclsyntax.Body)
+	if !ok {
+		return nil, Problems{{File: file, Line: 1, Column: 1, Message: "the file is in JSON syntax", Hint: "write it in HCL"}}
+	}
+	return native, nil
+}
+
 // Nearest is a hint that names the candidate which word was probably meant to
 // be: `did you mean "engine"?`. Where none is near it lists them, if they are
 // few.
@@ -143,8 +161,8 @@ func quoted(words []string) string {
 	return b.String()
 }
 
-// sort puts problems in the order in which people look for them.
-func (ps Problems) sort() {
+// Sort puts problems in the order in which people look for them.
+func (ps Problems) Sort() {
 	slices.SortStableFunc(ps, func(a, b Problem) int {
 		return cmp.Or(strings.Compare(a.Workspace, b.Workspace), strings.Compare(a.File, b.File), a.Line-b.Line, a.Column-b.Column)
 	})
