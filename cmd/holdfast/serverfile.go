@@ -1,0 +1,450 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"holdfast/vcs"
+	"holdfast/workspaces"
+)
+
+// Settings are what a server is told by its flags, by HOLDFAST_* variables and
+// by its file, in that order.
+type Settings struct {
+	// URL is the server's address as people and hosts reach it. Empty means
+	// the address that it listens on.
+	URL string
+	// Listen is HOST:PORT. Defaults to 127.0.0.1:4141.
+	Listen string
+	// Store is "sqlite", for a file in DataDir, or "sqlite:PATH". Defaults to
+	// "sqlite".
+	Store string
+	// DataDir is absolute. Defaults to $XDG_DATA_HOME/holdfast, else
+	// ~/.local/share/holdfast.
+	DataDir string
+	// Workers is how many jobs run side by side. Defaults to the number of
+	// CPUs.
+	Workers int
+	// PerRepository is how many of them may be one repository's. Defaults to
+	// 4.
+	PerRepository int
+	// Key is the secret that all others are derived from, of 32 characters at
+	// least. Empty means the one in DataDir.
+	Key          string
+	Hosts        []HostSettings
+	Repositories []RepositorySettings
+	Engine       EngineSettings
+}
+
+// HostSettings are a host block.
+type HostSettings struct {
+	Type string // "gitea" or "git"
+	Name string // the first part of its repositories' names
+	// URL is a gitea host's address. Defaults to https://NAME.
+	URL                  string
+	Token, WebhookSecret string // of a gitea host; required
+	// Poll is how often a git host is asked. Defaults to 30 seconds.
+	Poll time.Duration
+}
+
+// RepositorySettings are a repository block. All but Repository and Reconcile
+// are only of git hosts: others know them themselves.
+type RepositorySettings struct {
+	Repository vcs.Repository
+	URL        string // https, ssh, file or an absolute path; without credentials
+	// DefaultBranch defaults to what the remote's HEAD says.
+	DefaultBranch      string
+	Username, Password string
+	SSHKeyFile         string // absolute
+	// Reconcile is how often the host is asked for what no webhook told.
+	// Defaults to the host's Poll, else to the runner's own.
+	Reconcile time.Duration
+}
+
+// EngineSettings are what engines get from the server's environment.
+type EngineSettings struct {
+	Pass []string          // names of variables, as path.Match patterns
+	Set  map[string]string // variables with their values
+}
+
+// The words of the server file.
+var (
+	serverAttributes     = []string{"url", "listen", "store", "data_dir", "workers", "per_repository", "key"}
+	serverBlocks         = []string{"host", "repository", "engine"}
+	hostTypes            = []string{"gitea", "git"}
+	giteaAttributes      = []string{"url", "token", "webhook_secret"}
+	gitAttributes        = []string{"poll"}
+	repositoryAttributes = []string{"reconcile"}
+	remoteAttributes     = []string{"url", "default_branch", "username", "password", "ssh_key_file", "reconcile"}
+)
+
+// LoadSettings reads the server file at path, or none where path is empty, and
+// puts the HOLDFAST_* variables that env has over it. Mistakes are
+// workspaces.Problems; they never quote a secret.
+func LoadSettings(path string, env func(string) (string, bool)) (Settings, error) {
+	s := Settings{Listen: "127.0.0.1:4141", Store: "sqlite", Workers: runtime.NumCPU(), PerRepository: 4}
+	f, err := openServerFile(path, env)
+	if err != nil {
+		return Settings{}, err
+	}
+	if f.body != nil {
+		f.server(&s)
+	}
+	f.variables(&s)
+	f.paths(&s)
+	if len(f.problems) > 0 {
+		f.problems.Sort()
+		return Settings{}, f.problems
+	}
+	return s, nil
+}
+
+// StorePath is the file of an embedded store.
+func (s Settings) StorePath() string {
+	if p, ok := strings.CutPrefix(s.Store, "sqlite:"); ok {
+		return p
+	}
+	return filepath.Join(s.DataDir, "holdfast.db")
+}
+
+// reconcileEvery is how often a repository's host is asked; zero leaves it to
+// the runner.
+func (s Settings) reconcileEvery(r RepositorySettings) time.Duration {
+	if r.Reconcile > 0 {
+		return r.Reconcile
+	}
+	for _, h := range s.Hosts {
+		if h.Name == r.Repository.Host {
+			return h.Poll
+		}
+	}
+	return 0
+}
+
+// server reads the file's own attributes and its blocks.
+func (f *serverFile) server(s *Settings) {
+	f.known(f.body, "the server file", serverAttributes, serverBlocks)
+	f.text(f.body, "url", &s.URL, checkURL)
+	f.text(f.body, "listen", &s.Listen, checkListen)
+	f.text(f.body, "store", &s.Store, checkStore)
+	f.text(f.body, "data_dir", &s.DataDir, notEmpty)
+	f.count(f.body, "workers", &s.Workers)
+	f.count(f.body, "per_repository", &s.PerRepository)
+	f.secret(f.body, "key", &s.Key, checkKey)
+	engines := 0
+	for _, b := range f.body.Blocks {
+		switch b.Type {
+		case "host":
+			f.host(b, s)
+		case "engine":
+			if engines++; engines > 1 {
+				f.problem(b.TypeRange, "put both into one", "there is a second engine block")
+			}
+			f.engine(b, &s.Engine)
+		}
+	}
+	// After the hosts, wherever they stand.
+	for _, b := range f.body.Blocks {
+		if b.Type == "repository" {
+			f.repository(b, s)
+		}
+	}
+	f.secretsStay(s.Engine.Pass)
+}
+
+// host reads a host block.
+func (f *serverFile) host(b *hclsyntax.Block, s *Settings) {
+	if len(b.Labels) != 2 {
+		f.problem(b.TypeRange, `write host "gitea" "git.example.com" { … }`, "a host block has two labels, its type and its name")
+		return
+	}
+	h := HostSettings{Type: b.Labels[0], Name: b.Labels[1]}
+	if _, err := vcs.ParseRepository(h.Name + "/x/y"); err != nil || strings.ContainsAny(h.Name, "/ ?#%") {
+		f.problem(b.LabelRanges[1], `use the host's address, such as "git.example.com"`, "%q cannot be a host's name", h.Name)
+		return
+	}
+	if slices.ContainsFunc(s.Hosts, func(o HostSettings) bool { return o.Name == h.Name }) {
+		f.problem(b.LabelRanges[1], "names are unique", "there is a host %q already", h.Name)
+		return
+	}
+	where := fmt.Sprintf("host %q", h.Name)
+	switch h.Type {
+	case "gitea":
+		h.URL = "https://" + h.Name
+		f.known(b.Body, where, giteaAttributes, nil)
+		f.text(b.Body, "url", &h.URL, checkURL)
+		f.needs(b, where, "token", &h.Token, `make an access token in Gitea's settings and write token = env("GITEA_TOKEN")`)
+		f.needs(b, where, "webhook_secret", &h.WebhookSecret, `without one anybody could send events: write webhook_secret = env("GITEA_WEBHOOK_SECRET"), and set the same in Gitea's webhook`)
+	case "git":
+		h.Poll = 30 * time.Second
+		f.known(b.Body, where, gitAttributes, nil)
+		f.duration(b.Body, "poll", &h.Poll)
+	default:
+		f.problem(b.LabelRanges[0], workspaces.Nearest(h.Type, hostTypes), "%q is no type of host", h.Type)
+	}
+	s.Hosts = append(s.Hosts, h)
+}
+
+// needs reads a secret that has to be there.
+func (f *serverFile) needs(b *hclsyntax.Block, where, name string, to *string, hint string) {
+	if _, ok := b.Body.Attributes[name]; !ok {
+		f.problem(b.TypeRange, hint, "%s has no %s", where, name)
+		return
+	}
+	f.secret(b.Body, name, to, func(v string) error {
+		if strings.TrimSpace(v) == "" {
+			return hinted{errors.New("is empty"), hint}
+		}
+		return nil
+	})
+}
+
+// repository reads a repository block.
+func (f *serverFile) repository(b *hclsyntax.Block, s *Settings) {
+	if len(b.Labels) != 1 {
+		f.problem(b.TypeRange, `write repository "HOST/OWNER/NAME" { … }`, "a repository block has one label, its name")
+		return
+	}
+	name, err := vcs.ParseRepository(b.Labels[0])
+	if err != nil {
+		f.problem(b.LabelRanges[0], `write it like "git.example.com/platform/network"`, "%q is not HOST/OWNER/NAME", b.Labels[0])
+		return
+	}
+	if slices.ContainsFunc(s.Repositories, func(o RepositorySettings) bool { return o.Repository == name }) {
+		f.problem(b.LabelRanges[0], "leave one of them out", "there is a repository %q already", name)
+		return
+	}
+	var hosts []string
+	for _, h := range s.Hosts {
+		hosts = append(hosts, h.Name)
+	}
+	i := slices.Index(hosts, name.Host)
+	if i < 0 {
+		hint := workspaces.Nearest(name.Host, hosts)
+		if hint == "" {
+			hint = fmt.Sprintf("add a block: host \"gitea\" %q { … }", name.Host)
+		}
+		f.problem(b.LabelRanges[0], hint, "repository %q is on host %q, which has no block", name, name.Host)
+		return
+	}
+	r := RepositorySettings{Repository: name}
+	where := fmt.Sprintf("repository %q", name)
+	if s.Hosts[i].Type == "git" {
+		f.known(b.Body, where, remoteAttributes, nil)
+		f.remote(b, where, &r)
+	} else {
+		f.known(b.Body, where, repositoryAttributes, nil)
+	}
+	f.duration(b.Body, "reconcile", &r.Reconcile)
+	s.Repositories = append(s.Repositories, r)
+}
+
+// remote reads how a repository of a git host is reached.
+func (f *serverFile) remote(b *hclsyntax.Block, where string, r *RepositorySettings) {
+	if _, ok := b.Body.Attributes["url"]; !ok {
+		f.problem(b.TypeRange, `write url = "https://…", "ssh://…", or a path`, "%s has no url", where)
+	}
+	f.text(b.Body, "url", &r.URL, checkRemote)
+	f.text(b.Body, "default_branch", &r.DefaultBranch, notEmpty)
+	f.text(b.Body, "username", &r.Username, notEmpty)
+	f.secret(b.Body, "password", &r.Password, notEmpty)
+	f.text(b.Body, "ssh_key_file", &r.SSHKeyFile, notEmpty)
+	if r.URL != "" && !strings.Contains(r.URL, ":") {
+		r.URL = f.beside(r.URL)
+	}
+	if r.SSHKeyFile != "" {
+		r.SSHKeyFile = f.beside(r.SSHKeyFile)
+		if _, err := os.Stat(r.SSHKeyFile); err != nil {
+			f.problem(b.Body.Attributes["ssh_key_file"].Expr.Range(), "relative paths start at the server file", "ssh_key_file cannot be read: %v", err)
+		}
+	}
+}
+
+// engine reads the engine block.
+func (f *serverFile) engine(b *hclsyntax.Block, e *EngineSettings) {
+	if len(b.Labels) > 0 {
+		f.problem(b.LabelRanges[0], "leave the label out", "an engine block has no label")
+	}
+	f.known(b.Body, "engine", []string{"pass", "set"}, nil)
+	f.texts(b.Body, "pass", &e.Pass, func(p string) error {
+		if _, err := path.Match(p, ""); err != nil || p == "" {
+			return hinted{fmt.Errorf("%q is no pattern", p), `write names of variables, such as "AWS_*"`}
+		}
+		return nil
+	})
+	f.textMap(b.Body, "set", &e.Set, func(name string) error {
+		if !variableName.MatchString(name) {
+			return hinted{fmt.Errorf("%q cannot be a variable's name", name), ""}
+		}
+		if strings.HasPrefix(name, "HOLDFAST_") {
+			return hinted{fmt.Errorf("%s is one of Holdfast's own variables", name), "engines never get these: give it another name"}
+		}
+		return nil
+	})
+}
+
+var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// secretsStay refuses a pattern that would hand engines a variable which one
+// of the server's own secrets is read from: any pull request's code could read
+// it there.
+func (f *serverFile) secretsStay(pass []string) {
+	for _, b := range f.body.Blocks {
+		a, ok := b.Body.Attributes["pass"]
+		if b.Type != "engine" || !ok {
+			continue
+		}
+		for _, p := range pass {
+			for _, name := range f.secretVariables {
+				if ok, _ := path.Match(p, name); ok {
+					f.problem(a.Expr.Range(), "name the variables more narrowly: code of any pull request sees what engines see", "pass has %q, which gives engines %s, one of the server's own secrets", p, name)
+				}
+			}
+		}
+	}
+}
+
+// variables puts the HOLDFAST_* variables over the file; one that is empty is
+// as good as not set.
+func (f *serverFile) variables(s *Settings) {
+	for _, v := range []struct {
+		name  string
+		to    *string
+		check func(string) error
+	}{
+		{"HOLDFAST_URL", &s.URL, checkURL},
+		{"HOLDFAST_LISTEN", &s.Listen, checkListen},
+		{"HOLDFAST_STORE", &s.Store, checkStore},
+		{"HOLDFAST_DATA_DIR", &s.DataDir, notEmpty},
+		{"HOLDFAST_KEY", &s.Key, checkKey},
+		{"HOLDFAST_WORKERS", nil, func(n string) error {
+			workers, err := strconv.Atoi(n)
+			if err != nil || workers < 1 || workers > maxCount {
+				return hinted{fmt.Errorf("is %q, which is no whole number from 1 to %d", n, maxCount), ""}
+			}
+			s.Workers = workers
+			return nil
+		}},
+	} {
+		value, _ := f.env(v.name)
+		if value == "" {
+			continue
+		}
+		if err := v.check(value); err != nil {
+			f.problems = append(f.problems, workspaces.Problem{File: v.name, Message: err.Error(), Hint: hintOf(err)})
+			continue
+		}
+		switch v.to {
+		case nil:
+		case &s.DataDir, &s.Store:
+			f.fromFile[v.to] = false
+			*v.to = value
+		default:
+			*v.to = value
+		}
+	}
+	s.URL = strings.TrimRight(s.URL, "/")
+}
+
+// paths makes DataDir and the store's path absolute. Those of the file start
+// where the file is, others in the working directory.
+func (f *serverFile) paths(s *Settings) {
+	if s.DataDir == "" {
+		data, _ := f.env("XDG_DATA_HOME")
+		if !filepath.IsAbs(data) { // the specification has relative ones ignored
+			home, _ := f.env("HOME")
+			if home == "" {
+				f.problems = append(f.problems, workspaces.Problem{File: f.name, Message: "there is no data_dir, and no home directory to put one into", Hint: "set data_dir, HOLDFAST_DATA_DIR or --data-dir"})
+				return
+			}
+			data = filepath.Join(home, ".local", "share")
+		}
+		s.DataDir = filepath.Join(data, "holdfast")
+	}
+	s.DataDir = f.absolute(s.DataDir, f.fromFile[&s.DataDir])
+	if p, ok := strings.CutPrefix(s.Store, "sqlite:"); ok {
+		s.Store = "sqlite:" + f.absolute(p, f.fromFile[&s.Store])
+	}
+}
+
+// The checks of single values. Their errors go on after the attribute's name.
+
+func notEmpty(v string) error {
+	if strings.TrimSpace(v) == "" {
+		return hinted{errors.New("is empty"), "leave it out, or write a value"}
+	}
+	return nil
+}
+
+func checkURL(v string) error {
+	u, err := url.Parse(v)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "":
+		return hinted{errors.New("is not the address of a web server"), `write it like "https://holdfast.example.com"`}
+	case u.User != nil:
+		return hinted{errors.New("has credentials in it"), "leave them out"}
+	}
+	return nil
+}
+
+func checkListen(v string) error {
+	_, port, err := net.SplitHostPort(v)
+	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n > 65535 {
+		return hinted{fmt.Errorf("is %q, which is not HOST:PORT", v), `write it like "127.0.0.1:4141", or ":4141" for all addresses`}
+	}
+	return nil
+}
+
+func checkStore(v string) error {
+	if p, ok := strings.CutPrefix(v, "sqlite:"); v != "sqlite" && (!ok || p == "") {
+		kind, _, _ := strings.Cut(v, ":")
+		return hinted{fmt.Errorf("is of type %q, which there is not", kind), `write "sqlite", or "sqlite:PATH"`}
+	}
+	return nil
+}
+
+func checkKey(v string) error {
+	if len(v) < 32 {
+		return hinted{errors.New("is shorter than 32 characters"), "make one with: openssl rand -hex 32"}
+	}
+	return nil
+}
+
+// checkRemote takes what Git takes: a URL, USER@HOST:PATH, or a path.
+func checkRemote(v string) error {
+	scheme, _, isURL := strings.Cut(v, "://")
+	if strings.TrimSpace(v) == "" || strings.HasPrefix(v, "-") || isURL && !slices.Contains([]string{"https", "http", "ssh", "file"}, scheme) {
+		return hinted{errors.New("is not the address of a repository"), `write url = "https://…", "ssh://…", or a path`}
+	}
+	if u, err := url.Parse(v); isURL && (err != nil || u.User != nil && (scheme != "ssh" || hasPassword(u))) {
+		return hinted{errors.New("has credentials in it, or is not a URL"), `write username and password = env("…") beside it`}
+	}
+	return nil
+}
+
+func hasPassword(u *url.URL) bool {
+	_, has := u.User.Password()
+	return has
+}
+
+// hintOf is what an error advises.
+func hintOf(err error) string {
+	var h interface{ Hint() string }
+	if errors.As(err, &h) {
+		return h.Hint()
+	}
+	return ""
+}

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"holdfast/vcs"
+	"holdfast/workspaces"
+)
+
+var updateSettings = flag.Bool("update-settings", false, "write the golden files of the server file's tests anew")
+
+// TestLoadSettings reads testdata/serverfile/*.txtar: a server.hcl, files
+// beside it, variables in "env" (NAME=VALUE), and in "want" what is read or
+// said.
+func TestLoadSettings(t *testing.T) {
+	files, err := filepath.Glob("testdata/serverfile/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no test data: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			a, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			env, want := map[string]string{"HOME": "/home/x"}, -1
+			for i, f := range a.Files {
+				switch f.Name {
+				case "want":
+					want = i
+				case "env":
+					for line := range strings.Lines(string(f.Data)) {
+						name, value, _ := strings.Cut(strings.TrimRight(line, "\n"), "=")
+						env[name] = value
+					}
+				default:
+					if err := os.WriteFile(filepath.Join(dir, f.Name), f.Data, 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			got := strings.ReplaceAll(describeSettings(filepath.Join(dir, "server.hcl"), env), dir+"/", "DIR/")
+			if *updateSettings {
+				a.Files[want].Data = []byte(got)
+				if err := os.WriteFile(file, txtar.Format(a), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if diff := cmp.Diff(string(a.Files[want].Data), got); diff != "" {
+				t.Errorf("differs (-want +got):\n%s", diff)
+			}
+			if strings.Contains(got, "s3cr3t") && strings.HasPrefix(got, "error") {
+				t.Error("an error tells a secret")
+			}
+		})
+	}
+}
+
+func describeSettings(path string, env map[string]string) string {
+	s, err := LoadSettings(path, lookup(env))
+	if err != nil {
+		text := fmt.Sprintf("error:\n%v\n", err)
+		if hint := hintOf(err); hint != "" {
+			text += "hint: " + hint + "\n"
+		}
+		return text
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "url %q\nlisten %q\nstore %q (%s)\ndata_dir %q\nworkers %d\nper_repository %d\nkey %q\n", s.URL, s.Listen, s.Store, s.StorePath(), s.DataDir, s.Workers, s.PerRepository, s.Key)
+	for _, h := range s.Hosts {
+		fmt.Fprintf(&b, "host %+v\n", h)
+	}
+	for _, r := range s.Repositories {
+		fmt.Fprintf(&b, "repository %+v every %s\n", r, s.reconcileEvery(r))
+	}
+	fmt.Fprintf(&b, "engine %v\n", s.Engine)
+	return b.String()
+}
+
+func lookup(env map[string]string) func(string) (string, bool) {
+	return func(name string) (string, bool) {
+		value, ok := env[name]
+		return value, ok
+	}
+}
+
+func TestSettingsWithoutFile(t *testing.T) {
+	s, err := LoadSettings("", lookup(map[string]string{"HOME": "/home/x"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Settings{Listen: "127.0.0.1:4141", Store: "sqlite", DataDir: "/home/x/.local/share/holdfast", Workers: runtime.NumCPU(), PerRepository: 4}
+	if diff := cmp.Diff(want, s); diff != "" {
+		t.Errorf("differs (-want +got):\n%s", diff)
+	}
+	if got := s.StorePath(); got != "/home/x/.local/share/holdfast/holdfast.db" {
+		t.Errorf("store path is %s", got)
+	}
+}
+
+func TestSettingsFromVariables(t *testing.T) {
+	for _, tc := range []struct {
+		name, value string
+		set         func(*Settings)
+		err         string
+	}{
+		{name: "HOLDFAST_URL", value: "https://x.example/", set: func(s *Settings) { s.URL = "https://x.example" }},
+		{name: "HOLDFAST_LISTEN", value: ":1", set: func(s *Settings) { s.Listen = ":1" }},
+		{name: "HOLDFAST_STORE", value: "sqlite:/x.db", set: func(s *Settings) { s.Store = "sqlite:/x.db" }},
+		{name: "HOLDFAST_DATA_DIR", value: "/y", set: func(s *Settings) { s.DataDir = "/y" }},
+		{name: "HOLDFAST_WORKERS", value: "7", set: func(s *Settings) { s.Workers = 7 }},
+		{name: "HOLDFAST_KEY", value: strings.Repeat("k", 32), set: func(s *Settings) { s.Key = strings.Repeat("k", 32) }},
+		{name: "XDG_DATA_HOME", value: "/data", set: func(s *Settings) { s.DataDir = "/data/holdfast" }},
+		{name: "XDG_DATA_HOME", value: "relative", set: func(*Settings) {}},
+		{name: "HOLDFAST_URL", value: "", set: func(*Settings) {}},
+		{name: "HOLDFAST_URL", value: "x.example", err: "HOLDFAST_URL: is not the address of a web server"},
+		{name: "HOLDFAST_LISTEN", value: "4141", err: `HOLDFAST_LISTEN: is "4141", which is not HOST:PORT`},
+		{name: "HOLDFAST_LISTEN", value: ":70000", err: "HOST:PORT"},
+		{name: "HOLDFAST_STORE", value: "redis://x", err: `HOLDFAST_STORE: is of type "redis", which there is not`},
+		{name: "HOLDFAST_WORKERS", value: "many", err: "HOLDFAST_WORKERS"},
+		{name: "HOLDFAST_WORKERS", value: "0", err: "HOLDFAST_WORKERS"},
+		{name: "HOLDFAST_KEY", value: "s3cr3t", err: "HOLDFAST_KEY: is shorter than 32 characters"},
+		{name: "HOME", value: "", err: "no home directory"},
+	} {
+		s, err := LoadSettings("", lookup(map[string]string{"HOME": "/home/x", tc.name: tc.value}))
+		if tc.err != "" {
+			var problems workspaces.Problems
+			if err == nil || !strings.Contains(err.Error(), tc.err) || strings.Contains(err.Error(), "s3cr3t") || !errors.As(err, &problems) {
+				t.Errorf("%s=%s: error %v, want %q", tc.name, tc.value, err, tc.err)
+			}
+			continue
+		}
+		want := Settings{Listen: "127.0.0.1:4141", Store: "sqlite", DataDir: "/home/x/.local/share/holdfast", Workers: runtime.NumCPU(), PerRepository: 4}
+		tc.set(&want)
+		if diff := cmp.Diff(want, s); err != nil || diff != "" {
+			t.Errorf("%s=%s: %v (-want +got):\n%s", tc.name, tc.value, err, diff)
+		}
+	}
+}
+
+func TestReconcileEvery(t *testing.T) {
+	s := Settings{Hosts: []HostSettings{{Name: "a", Poll: time.Second}, {Name: "b"}}}
+	for _, tc := range []struct {
+		host      string
+		reconcile time.Duration
+		want      time.Duration
+	}{{"a", 0, time.Second}, {"a", time.Minute, time.Minute}, {"b", 0, 0}, {"c", 0, 0}} {
+		r := RepositorySettings{Repository: vcs.Repository{Host: tc.host}, Reconcile: tc.reconcile}
+		if got := s.reconcileEvery(r); got != tc.want {
+			t.Errorf("%s: %s, want %s", tc.host, got, tc.want)
+		}
+	}
+}
+
+func TestServerFileIsThere(t *testing.T) {
+	dir := t.TempDir()
+	big := filepath.Join(dir, "big.hcl")
+	if err := os.WriteFile(big, make([]byte, 2<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{filepath.Join(dir, "none.hcl"): "no such file", dir: "is not a file", big: "larger than 1 MB"} {
+		if _, err := LoadSettings(path, lookup(nil)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q", path, err, want)
+		}
+	}
+}
+
+// FuzzSettings: no server file makes LoadSettings panic, no error is without
+// its place, and none tells what an attribute for secrets has.
+func FuzzSettings(f *testing.F) {
+	f.Add(`url = "https://x"`, "token")
+	f.Add("host \"gitea\" \"a\" {\n  token = env(\"T\")\n  webhook_secret = file(\"x\")\n}\nrepository \"a/b/c\" {}\nengine {\n  pass = [\"*\"]\n  set = { A = env(\"T\") }\n}", "x")
+	f.Add("host \"git\" \"a\" { poll = \"1s\" }\nrepository \"a/b/c\" {\n url = \"x\"\n}", "")
+	f.Add("workers = 1/0\nkey = \"${env(1)}\"\nlisten = [for x in [1]: x]", "k")
+	f.Fuzz(func(t *testing.T, src, junk string) {
+		path := filepath.Join(t.TempDir(), "server.hcl")
+		secret := "fuzzed-s3cr3t"
+		if strings.Contains(src+junk, "s3cr3t") {
+			return
+		}
+		src += "\nkey = \"" + secret + "\"" + junk + "\n"
+		if err := os.WriteFile(path, []byte(src), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := LoadSettings(path, lookup(map[string]string{"HOME": "/h", "T": "value"}))
+		var problems workspaces.Problems
+		if err != nil && !errors.As(err, &problems) {
+			t.Fatalf("error without a place: %v", err)
+		}
+		for _, p := range problems {
+			if p.Line < 1 || p.Column < 1 || p.Message == "" {
+				t.Errorf("problem without a place: %+v", p)
+			}
+			if strings.Contains(p.String(), secret) {
+				t.Errorf("tells a secret: %s", p)
+			}
+		}
+	})
+}
