@@ -42,7 +42,10 @@ func (m *Mirrors) Fetch(ctx context.Context, r vcs.Repository, remote vcs.Remote
 	}
 	mi := m.mirror(r)
 	b := mi.line.join(ctx, remote, refs, func(b *batch) {
-		b.missing, b.err = m.fetch(b.ctx, mi, b.remote, slices.Sorted(maps.Keys(b.refs)))
+		b.err = guard(func() (err error) {
+			b.missing, err = m.fetch(b.ctx, mi, b.remote, slices.Sorted(maps.Keys(b.refs)))
+			return err
+		})
 	})
 	select {
 	case <-b.done:

@@ -129,6 +129,13 @@ func TestFetchByFileURLAndWorkingTree(t *testing.T) {
 	if got, err := m.Resolve(t.Context(), repo, "main"); err != nil || got != sha {
 		t.Errorf("main = %q, %v", got, err)
 	}
+	c := newClone(t)
+	c.write("a", "2")
+	sha = c.commit()
+	fetch(t, m, vcs.Remote{URL: c.dir})
+	if got, err := m.Resolve(t.Context(), repo, "main"); err != nil || got != sha {
+		t.Errorf("main = %q, %v", got, err)
+	}
 }
 
 // Whatever happens to a mirror's files, the next fetch heals it.

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -184,7 +183,7 @@ func (m *mirror) use(fn func(*filesystem.Storage) error) error {
 func guard(fn func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = &damageError{fmt.Errorf("reading Git data panicked: %v\n%s", p, debug.Stack())}
+			err = &damageError{fmt.Errorf("reading Git data panicked: %v", p)}
 		}
 	}()
 	return fn()

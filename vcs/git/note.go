@@ -40,7 +40,8 @@ func (m *Mirrors) WriteNote(ctx context.Context, r vcs.Repository, remote vcs.Re
 		if err != nil && (!errors.Is(err, vcs.ErrNotFound) || !m.fetched(ctx, r)) {
 			return fmt.Errorf("write note: %w", err)
 		}
-		if err = m.tryNote(ctx, m.mirror(r), remote, sha, text); !errors.Is(err, errMoved) {
+		err = guard(func() error { return m.tryNote(ctx, m.mirror(r), remote, sha, text) })
+		if !errors.Is(err, errMoved) {
 			break
 		}
 	}
