@@ -156,7 +156,7 @@ func testListPages(t *testing.T, h Harness) {
 	want := map[int]bool{}
 	for i := range many {
 		name := fmt.Sprintf("b%02d", i)
-		h.Push(name, change(name))
+		h.Push(name, map[string]string{name + ".tf": "# " + name + "\n"})
 		want[h.Open(name, name)] = true
 	}
 	got := pullRequests(t, h, time.Now())

@@ -120,7 +120,8 @@ type Faulty interface {
 	Fault(kind FaultKind, n int) bool
 }
 
-// Run runs the suite. Each test gets a harness of its own.
+// Run runs the suite. Each test gets a harness of its own, and they run at the
+// same time.
 func Run(t *testing.T, open func(t *testing.T) Harness) {
 	for _, test := range []struct {
 		name string
@@ -150,7 +151,10 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"Canceled", testCanceled},
 		{"Concurrent", testConcurrent},
 	} {
-		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel() // they wait for disks and sockets more than they compute
+			test.run(t, open(t))
+		})
 	}
 }
 
