@@ -63,7 +63,7 @@ func (e *HeldError) Error() string {
 type Driver interface {
 	// Acquire takes key for holder until now+ttl; a ttl of 0 has no end.
 	// Returns a *HeldError while another Holder.ID has it. Since is kept where
-	// the same holder takes it over.
+	// the same holder takes over a lease in force.
 	Acquire(ctx context.Context, now time.Time, key Key, h Holder, ttl time.Duration) (Lease, error)
 	// Renew extends l to now+ttl, also when it has ended but nobody took the
 	// key since. Returns ErrLost otherwise.

@@ -47,15 +47,18 @@ type Job struct {
 	Group string `json:"group,omitempty"`
 	// Key deduplicates unfinished jobs: enqueuing a Key that is waiting,
 	// running or dead returns that job instead of adding one, and a waiting
-	// one takes the earlier RunAt and the higher Priority of the two. A dead
-	// one is put back to waiting. Empty means no deduplication.
+	// one takes the earlier RunAt and the higher Priority of the two; the
+	// Payload stays. A dead one is put back to waiting, from attempt 1. One that
+	// is running and was cancelled runs once more, as with Again. Empty means
+	// no deduplication.
 	Key string `json:"key,omitempty"`
 	// Again asks that enqueuing a Key whose job is running makes that job run
 	// once more when it finishes, for handlers that read what changed
-	// meanwhile (reports).
+	// meanwhile (reports). A retry of that job is that once more.
 	Again bool `json:"again,omitempty"`
 	// Limit names a bucket (a repository) of which only so many jobs run at
-	// once; see Claim.PerLimit. Empty means unlimited.
+	// once; see Claim.PerLimit. Empty means unlimited. The jobs of one Group
+	// should be of one bucket: one whose bucket is full holds up its group.
 	Limit string `json:"limit,omitempty"`
 	// Priority defaults to PriorityInteractive.
 	Priority Priority `json:"priority"`
@@ -67,7 +70,7 @@ type Job struct {
 	ID         string    `json:"id"`          // unique, sorts by time of enqueuing (ULID)
 	State      State     `json:"state"`       //
 	EnqueuedAt time.Time `json:"enqueued_at"` //
-	OverdueAt  time.Time `json:"overdue_at"`  // from then on it goes before every priority
+	OverdueAt  time.Time `json:"overdue_at"`  // from then on it goes before every priority; moves with RunAt
 	Attempt    int       `json:"attempt"`     // 1 in the first execution; a Snooze does not count
 	Token      int64     `json:"token"`       // fencing token of the latest claim; grows over the whole queue
 	Worker     string    `json:"worker,omitempty"`
@@ -129,9 +132,11 @@ type Outcome struct {
 	// Done deletes the job, unless it was enqueued Again meanwhile: then it
 	// waits once more, as new, from now on.
 	Done bool
-	// Dead keeps the job for a person to see. Ignored when Done.
+	// Dead keeps the job for a person to see, with the same exception. Ignored
+	// when Done.
 	Dead bool
-	// RunAt is when a job that is neither done nor dead runs next.
+	// RunAt is when a job that is neither done nor dead runs next; a time that
+	// has passed is now.
 	RunAt time.Time
 	// Uncounted gives the attempt back (Snooze, shutdown).
 	Uncounted bool
@@ -145,7 +150,9 @@ type Action string
 // The actions of Driver.Control.
 const (
 	// ActionCancel deletes a waiting or dead job at once and marks a running
-	// one Canceled, which its worker learns with the next heartbeat.
+	// one Canceled, which its worker learns with the next heartbeat. The mark
+	// stays when the job is given back or its lease ends, so that the next
+	// attempt learns it, until the job ends or is retried or enqueued again.
 	ActionCancel Action = "cancel"
 	// ActionRetry makes a dead or waiting job due now, from attempt 1; it
 	// leaves a running one alone.
@@ -173,8 +180,11 @@ type Driver interface {
 	Enqueue(ctx context.Context, now time.Time, jobs []Job) ([]Job, error)
 	// Claim takes up to c.Max due jobs, each the head of its group with no
 	// other of that group running, and none whose Limit bucket is full.
-	// Running jobs whose lease has ended count as due. Each claimed job gets
-	// a fresh Token and Attempt+1. No job to run is an empty slice.
+	// Running jobs whose lease has ended count as due; they keep their place
+	// in group and bucket until they are claimed again or finished. Each
+	// claimed job gets a fresh Token and Attempt+1. They are returned in the
+	// order in which they were taken: overdue ones by OverdueAt, then by
+	// priority, then by arrival. No job to run is an empty slice.
 	Claim(ctx context.Context, now time.Time, c Claim) ([]Job, error)
 	// Heartbeat extends the leases of refs to now+lease and answers for each
 	// in order. A claim whose lease has ended but which nobody took since is

@@ -159,17 +159,13 @@ func (t *tx) expired(now time.Time) ([]candidate, error) {
 	return out, err
 }
 
-// top returns the first claimable job behind the cursor.
+// top returns the first claimable job behind the cursor. Before the cursor are
+// only those whose buckets are full. A job that is due by the clock of another
+// process only is passed over.
 func (t *tx) top(now time.Time, cursor candidate) (c candidate, ok bool, err error) {
-	for {
-		var runAt int64
-		ok, err = t.row(`SELECT rank, seq, lim, run_at FROM job WHERE ready = 2 AND (rank, seq) > (?, ?)
-			ORDER BY rank, seq LIMIT 1`, []any{cursor.rank, cursor.seq}, &c.rank, &c.seq, &c.limit, &runAt)
-		if err != nil || !ok || runAt <= nanos(now) {
-			return c, ok, err
-		}
-		cursor = c // due by another process's clock only
-	}
+	ok, err = t.row(`SELECT rank, seq, lim FROM job WHERE ready = 2 AND (rank, seq) > (?, ?) AND run_at <= ?
+		ORDER BY rank, seq LIMIT 1`, []any{cursor.rank, cursor.seq, nanos(now)}, &c.rank, &c.seq, &c.limit)
+	return c, ok, err
 }
 
 // free reports whether a bucket has room.

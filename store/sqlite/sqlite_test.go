@@ -16,3 +16,10 @@ func TestStore(t *testing.T) {
 		return func(ctx context.Context) (*store.Store, error) { return sqlite.Open(ctx, path) }
 	})
 }
+
+func BenchmarkQueue(b *testing.B) {
+	storetest.Benchmark(b, func(b *testing.B) storetest.Open {
+		path := filepath.Join(b.TempDir(), "store.db")
+		return func(ctx context.Context) (*store.Store, error) { return sqlite.Open(ctx, path) }
+	})
+}

@@ -91,6 +91,7 @@ func (b *bell) watch(ctx context.Context) {
 	defer tick.Stop()
 	var seen look
 	_, _ = seen.changed(ctx, conn)
+	b.ring() // for what was written between listen and this first look
 	for {
 		select {
 		case <-ctx.Done():

@@ -55,7 +55,7 @@ func RunQueue(t *testing.T, open func(t *testing.T) (a, b queue.Driver)) {
 		})
 	}
 	t.Run("Model", func(t *testing.T) {
-		for seed := range uint64(8) {
+		for seed := range uint64(6) {
 			t.Run(fmt.Sprint(seed), func(t *testing.T) {
 				a, b := open(t)
 				runModel(t, seed, a, b)

@@ -16,7 +16,7 @@ import (
 )
 
 // modelSteps is how many random steps one model test takes.
-const modelSteps = 600
+const modelSteps = 400
 
 // model does the same random steps to a backend and to queuetest.Memory, and
 // compares every answer and, now and then, all jobs.
