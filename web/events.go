@@ -165,7 +165,7 @@ func (f *follower) state(run store.Run) error {
 		return nil
 	}
 	f.shown = now
-	return f.event("state", "", map[string]string{"state": string(run.State), "words": words(string(run.State)), "step": run.Step})
+	return f.event("state", "", map[string]string{"state": string(run.State), "words": words(string(run.State)), "step": clean(run.Step)})
 }
 
 // event sends one event. JSON keeps its data on one line.

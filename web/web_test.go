@@ -249,7 +249,7 @@ func TestOverview(t *testing.T) {
 	s.workspace(`{"repository":"` + repository + `","name":"z-loud","dir":"z","state":"drifted","class":"cloud_change"}`)
 	s.run(store.Run{ID: "R1", State: store.Planned, Workspace: "z-loud", Result: json.RawMessage(`{"summary":{"add":3,"destroy":1}}`)})
 	page := s.page("/")
-	s.wants(page, "changed in the cloud", "30 min ago", "2 days ago", `href="/runs/R9"`, "+ 3", "− 1", "never")
+	s.wants(page, "changed in the cloud", "30 min ago", "2 days ago", `href="/runs/R9"`, "&#43; 3", "− 1", "never")
 	if strings.Index(page, "z-loud") > strings.Index(page, "a-quiet") {
 		t.Error("what wants attention is not first")
 	}
@@ -294,16 +294,16 @@ func TestAPIQueries(t *testing.T) {
 	s.run(store.Run{ID: "R1", State: store.Planned, PullRequest: 1})
 	s.run(store.Run{ID: "R2", State: store.Failed, PullRequest: 2})
 	for target, want := range map[string]string{
-		"/api/runs":                              "R2 R1",
-		"/api/runs?limit=1":                      "R2",
-		"/api/runs?pull_request=1":               "R1",
-		"/api/runs?state=planned&state=applied":  "R1",
-		"/api/runs?workspace=nothing":            "",
-		"/api/runs?before=R2":                    "R1",
-		"/api/runs?kind=plan&commit=" + commit:   "R2 R1",
-		"/api/runs?repository=" + repository:     "R2 R1",
-		"/api/runs?repository=h/o/n&kind=apply":  "",
-		"/api/runs?workspace=live%2Fprod%2Fvpc#": "R2 R1",
+		"/api/runs":                             "R2 R1",
+		"/api/runs?limit=1":                     "R2",
+		"/api/runs?pull_request=1":              "R1",
+		"/api/runs?state=planned&state=applied": "R1",
+		"/api/runs?workspace=nothing":           "",
+		"/api/runs?before=R2":                   "R1",
+		"/api/runs?kind=plan&commit=" + commit:  "R2 R1",
+		"/api/runs?repository=" + repository:    "R2 R1",
+		"/api/runs?repository=h/o/n&kind=apply": "",
+		"/api/runs?workspace=live%2Fprod%2Fvpc": "R2 R1",
 	} {
 		var runs []store.Run
 		if err := json.Unmarshal([]byte(s.page(target)), &runs); err != nil {
