@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -297,14 +298,8 @@ func paint(ctx context.Context, s *filesystem.Storage, a, b *object.Commit) ([]*
 			add(pc)
 		}
 	}
-	var found []*object.Commit
-	for h, c := range common {
-		if colour[h]&stale == 0 {
-			found = append(found, c)
-		}
-	}
-	slices.SortFunc(found, func(a, b *object.Commit) int { return -compareCommits(a, b) })
-	return found, nil
+	maps.DeleteFunc(common, func(h plumbing.Hash, _ *object.Commit) bool { return colour[h]&stale != 0 })
+	return slices.SortedFunc(maps.Values(common), func(a, b *object.Commit) int { return -compareCommits(a, b) }), nil
 }
 
 // ChangedPaths returns, sorted, the paths that differ between two commits:
