@@ -108,11 +108,11 @@ func plan(t *testing.T, db *sql.DB, query string) (steps []string) {
 // together.
 func stall(t *testing.T, d *database, during func()) {
 	t.Helper()
-	busy, free := make(chan struct{}), make(chan struct{})
+	busy, free := make(chan struct{}, batchSize), make(chan struct{})
 	done := make(chan error, 1)
 	go func() {
 		done <- d.write.do(context.Background(), func(*tx) error {
-			close(busy)
+			busy <- struct{}{} // once more for each further try
 			<-free
 			return nil
 		})

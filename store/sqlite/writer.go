@@ -192,6 +192,10 @@ func (w *writer) run(r *request) error {
 // beside it. A single one has had its try: it gets err.
 func (w *writer) apart(in []*request, err error) {
 	_ = w.exec("ROLLBACK") // fails where SQLite has done it already
+	if full(err) {
+		// What the log holds of pages written several times is room to gain.
+		_ = w.exec("PRAGMA wal_checkpoint(TRUNCATE)")
+	}
 	if len(in) == 1 {
 		in[0].reply(err)
 		return
