@@ -17,8 +17,10 @@ var pageSource string
 //go:embed assets/style.css
 var style []byte
 
-// pageTemplate is parsed once; a mistake in it is a mistake in the program.
-var pageTemplate = template.Must(template.New("page").Parse(pageSource))
+// parsePage cannot fail but by a mistake in the program.
+func parsePage() *template.Template {
+	return template.Must(template.New("page").Parse(pageSource))
+}
 
 type pageData struct {
 	Message   string
@@ -51,7 +53,7 @@ func (c *Cloud) page(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	var b bytes.Buffer
-	if err := pageTemplate.Execute(&b, data); err != nil {
+	if err := c.template.Execute(&b, data); err != nil {
 		http.Error(w, "render page: "+err.Error(), http.StatusInternalServerError)
 		return
 	}

@@ -14,6 +14,7 @@ package smallcloud
 import (
 	"errors"
 	"fmt"
+	"html/template"
 	"net/http"
 	"os"
 	"strings"
@@ -113,8 +114,9 @@ const MaxDelay = 10 * time.Minute
 // Cloud is the service. Its zero value is not usable; see New. Safe for
 // concurrent use.
 type Cloud struct {
-	options Options
-	handler http.Handler
+	options  Options
+	handler  http.Handler
+	template *template.Template // of the page
 
 	mu        sync.Mutex
 	resources map[string]Resource
@@ -128,7 +130,7 @@ var _ http.Handler = (*Cloud)(nil)
 
 // New opens a cloud; with Options.File, the one that was kept there.
 func New(o Options) (*Cloud, error) {
-	c := &Cloud{options: o.WithDefaults(), resources: map[string]Resource{}}
+	c := &Cloud{options: o.WithDefaults(), template: parsePage(), resources: map[string]Resource{}}
 	if o.File != "" {
 		if err := c.load(o.File); err != nil {
 			return nil, fmt.Errorf("open cloud file %s: %w", o.File, err)

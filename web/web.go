@@ -57,7 +57,7 @@ type Config struct {
 	// overview names the ones that have no workspaces yet. Defaults to none.
 	Repositories func() []string
 	// Diff renders a plan's changes as text, sensitive values masked. Defaults
-	// to markdown.Diff.
+	// to markdown.PlanText.
 	Diff func(*plan.Plan) string
 	// PullURL returns the address of a pull request on its host, or "" where
 	// it has none. Defaults to none.
@@ -92,7 +92,7 @@ func (c Config) WithDefaults() Config {
 		c.Repositories = func() []string { return nil }
 	}
 	if c.Diff == nil {
-		c.Diff = markdown.Diff
+		c.Diff = markdown.PlanText
 	}
 	if c.PullURL == nil {
 		c.PullURL = func(string, int) string { return "" }
