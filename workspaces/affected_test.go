@@ -66,6 +66,7 @@ func edit(archive string, edits ...string) string {
 }
 
 func TestAffected(t *testing.T) {
+	base := load(t, estate)
 	hcl := estate[strings.Index(estate, "workspace \"a\""):strings.Index(estate, "-- live/a/main.tf")]
 	for _, tc := range []struct {
 		name    string
@@ -146,7 +147,10 @@ func TestAffected(t *testing.T) {
 					changed = append(changed, name)
 				}
 			}
-			base, head := load(t, estate), load(t, edit(estate, tc.edits...))
+			head := base
+			if len(tc.edits) > 0 {
+				head = load(t, edit(estate, tc.edits...))
+			}
 			if got := show(head.Affected(changed, base)); got != tc.want {
 				t.Errorf("changed %v:\n got %s\nwant %s", changed, got, tc.want)
 			}

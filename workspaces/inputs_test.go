@@ -14,6 +14,19 @@ func TestInputs(t *testing.T) {
 live/b/out -> /etc/hostname
 live/b/loop -> ../b
 ` + estate
+	sum := func(t *testing.T, dir, workspace string) string {
+		t.Helper()
+		c, err := Load(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum, err := c.Inputs(dir, find(t, c, workspace))
+		if err != nil || len(sum) != 64 {
+			t.Fatalf("sum %q, error %v", sum, err)
+		}
+		return sum
+	}
+	base, copied := checkout(t, archive), checkout(t, archive)
 	for _, tc := range []struct {
 		name, workspace string
 		edits           []string
@@ -43,23 +56,11 @@ live/b/loop -> ../b
 		{"README", "live/c", []string{"README.md: x"}, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			sum := func(archive string) string {
-				t.Helper()
-				dir := checkout(t, archive)
-				c, err := Load(dir)
-				if err != nil {
-					t.Fatal(err)
-				}
-				sum, err := c.Inputs(dir, find(t, c, tc.workspace))
-				if err != nil || len(sum) != 64 {
-					t.Fatalf("sum %q, error %v", sum, err)
-				}
-				return sum
-			}
-			before, again, after := sum(archive), sum(archive), sum(edit(archive, tc.edits...))
-			if before != again {
+			before := sum(t, base, tc.workspace)
+			if before != sum(t, copied, tc.workspace) {
 				t.Error("not stable")
 			}
+			after := sum(t, checkout(t, edit(archive, tc.edits...)), tc.workspace)
 			if (before == after) != tc.same {
 				t.Errorf("same: %v, want %v", before == after, tc.same)
 			}
