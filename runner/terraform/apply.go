@@ -28,7 +28,7 @@ func (e *Engines) Apply(ctx context.Context, m Module, planFile, shimDir string)
 	if !filepath.IsAbs(shimDir) || !filepath.IsAbs(planFile) {
 		return fmt.Errorf("apply: %q and %q must be absolute paths", planFile, shimDir)
 	}
-	s, err := e.open(ctx, m)
+	s, err := e.open(ctx, m, false)
 	if err != nil {
 		return err
 	}

@@ -57,10 +57,10 @@ func (e *Engines) openDataDir(m Module, sum, lock string) (d dataDir, done func(
 	}, nil
 }
 
-// initialised says whether init has run in d, and is recent enough.
-func (e *Engines) initialised(d dataDir, floating bool) bool {
+// initialised says whether init has run in d, and recently where that counts.
+func (e *Engines) initialised(d dataDir, recently bool) bool {
 	info, err := os.Stat(d.ready())
-	return err == nil && (!floating || e.now().Sub(info.ModTime()) < floatFor)
+	return err == nil && (!recently || e.now().Sub(info.ModTime()) < floatFor)
 }
 
 // setReady notes that init has succeeded in d.

@@ -21,7 +21,7 @@ func (e *Engines) Plan(ctx context.Context, m Module, planFile string, o PlanOpt
 	if !filepath.IsAbs(planFile) {
 		return PlanResult{}, fmt.Errorf("plan file %q is not an absolute path", planFile)
 	}
-	s, err := e.open(ctx, m)
+	s, err := e.open(ctx, m, true)
 	if err != nil {
 		return PlanResult{}, err
 	}
@@ -66,7 +66,7 @@ func planArgs(m Module, planFile string, o PlanOptions) []string {
 // Show returns a saved plan in the engine's JSON format. Sensitive values are
 // in it. Its errors are those of Plan.
 func (e *Engines) Show(ctx context.Context, m Module, planFile string) ([]byte, error) {
-	s, err := e.open(ctx, m)
+	s, err := e.open(ctx, m, false)
 	if err != nil {
 		return nil, err
 	}

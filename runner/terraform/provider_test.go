@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -112,8 +113,16 @@ func TestWithoutLockFile(t *testing.T) {
 		t.Errorf("lock file of the next day: %v\n%s", err, lock)
 	}
 	step("later that day", "plan")
+	// The plan is shown and applied with the versions that it was made with.
+	now = now.Add(25 * time.Hour)
+	if _, err := r.Show(t.Context(), r.m, r.file("plan")); err != nil {
+		t.Error(err)
+	}
 	if err := r.apply(t); err != nil {
 		t.Error(err)
+	}
+	if got := r.called(t); got != "show apply" {
+		t.Errorf("a plan of the day before: %q", got)
 	}
 }
 
@@ -164,16 +173,17 @@ func TestManyAtOnce(t *testing.T) {
 		m.Key, m.Workspace = fmt.Sprint(m.Key, i), fmt.Sprint("w", i)
 		m.StateFile = r.file("state/app.tfstate")
 		wg.Go(func() {
-			for range 2 {
-				if _, err := r.Plan(t.Context(), m, r.file("plan"+m.Workspace), terraform.PlanOptions{}); err != nil {
-					t.Error(err)
-				}
+			if _, err := r.Plan(t.Context(), m, r.file("plan"+m.Workspace), terraform.PlanOptions{}); err != nil {
+				t.Error(err)
 			}
 		})
 	}
 	wg.Wait()
 	if t.Failed() {
 		t.Log(r.log)
+	}
+	if got := r.called(t); strings.Count(got, "init") != 4 || strings.Count(got, "plan") != 4 {
+		t.Errorf("engine processes: %q", got)
 	}
 }
 

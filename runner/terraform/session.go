@@ -25,9 +25,10 @@ type session struct {
 	inited bool // init ran in this session
 }
 
-// open finds the engine and makes m ready for it, with init where needed. The
-// session is to be closed.
-func (e *Engines) open(ctx context.Context, m Module) (*session, error) {
+// open finds the engine and makes m ready for it, with init where needed. With
+// fresh, what nothing in the repository pins may be chosen anew; a plan is shown
+// and applied with what it was made with. The session is to be closed.
+func (e *Engines) open(ctx context.Context, m Module, fresh bool) (*session, error) {
 	if err := validateModule(m); err != nil {
 		return nil, err
 	}
@@ -48,7 +49,7 @@ func (e *Engines) open(ctx context.Context, m Module) (*session, error) {
 	if s.data, s.done, err = e.openDataDir(m, s.in.sum, s.origin); err != nil {
 		return nil, err
 	}
-	if err := s.prepare(ctx); err != nil {
+	if err := s.prepare(ctx, fresh); err != nil {
 		s.done()
 		return nil, err
 	}
@@ -76,8 +77,8 @@ func validateModule(m Module) error {
 
 // prepare initialises the data directory, or puts in place what an earlier
 // init has left.
-func (s *session) prepare(ctx context.Context) error {
-	if !s.e.initialised(s.data, s.floating()) {
+func (s *session) prepare(ctx context.Context, fresh bool) error {
+	if !s.e.initialised(s.data, fresh && s.floating()) {
 		return s.init(ctx)
 	}
 	if err := s.data.restoreLock(s.m.Dir); err != nil {

@@ -287,6 +287,35 @@ func TestWorkspaces(t *testing.T) {
 	}
 }
 
+// A backend that does not make a missing Terraform workspace by itself.
+func TestWorkspaceThatHasToBeMade(t *testing.T) {
+	r := newRig(t, terraform.Config{}, map[string]string{"app/main.tf": oneResource})
+	version := r.plan(t).Version
+	r.engine(t, "terraform", `#!/bin/sh
+echo "$1" >>'`+r.calls+`'
+case "$1 $2" in
+"version -json") echo '{"terraform_version":"`+version+`"}' ;;
+"workspace new") test ! -e "$TF_DATA_DIR/environment" && touch "$TF_DATA_DIR/made" ;;
+plan*)
+	test "$(cat "$TF_DATA_DIR/environment")" = prod || exit 9
+	if ! test -e "$TF_DATA_DIR/made"; then
+		echo 'Error: Currently selected workspace "prod" does not exist' >&2
+		exit 1
+	fi
+	for a; do case "$a" in -out=*) touch "${a#-out=}" ;; esac; done
+	exit 2 ;;
+esac
+`)
+	r.m.Workspace = "prod"
+	r.called(t)
+	if res := r.plan(t); !res.Changes {
+		t.Errorf("plan: %+v", res)
+	}
+	if got := r.called(t); got != "version plan workspace plan" {
+		t.Errorf("engine processes: %q", got)
+	}
+}
+
 func TestStateFile(t *testing.T) {
 	for name, test := range map[string]struct {
 		files map[string]string
