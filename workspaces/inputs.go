@@ -23,14 +23,14 @@ import (
 // same plan as far as Git decides about it.
 //
 // Files that Holdfast and the engines leave in a checkout do not count, as far
-// as their names tell; see Config.Untracked for a lock file that is not in Git.
+// as their names tell; with Config.Tracked only what is in Git does.
 func (c *Config) Inputs(dir string, w Workspace) (string, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return "", fmt.Errorf("open checkout: %w", err)
 	}
 	defer root.Close()
-	in := &inputs{c: c, t: &tree{root: root}, files: map[string]bool{}}
+	in := &inputs{c: c, t: &tree{root: root}, files: map[string]bool{}, followed: map[string]bool{}}
 	if err := in.collect(w); err != nil {
 		return "", fmt.Errorf("list the inputs of %s: %w", w.Name, err)
 	}
@@ -47,6 +47,8 @@ type inputs struct {
 	t     *tree
 	files map[string]bool // regular files and symbolic links
 	queue []string        // links that are still to be followed
+	// followed are directories that a link has led to.
+	followed map[string]bool
 }
 
 // collect lists the files.
@@ -101,8 +103,13 @@ func (in *inputs) walk(dir string, elsewhere func(dir string) bool) error {
 
 // add takes a file in, unless it is not the repository's.
 func (in *inputs) add(p string, link bool) {
-	if in.files[p] || leftBehind(path.Base(p)) || in.c.Untracked != nil && in.c.Untracked(p) {
+	if in.files[p] || leftBehind(path.Base(p)) {
 		return
+	}
+	if in.c.Tracked != nil {
+		if _, ok := in.c.Tracked(p); !ok {
+			return
+		}
 	}
 	in.files[p] = true
 	if link {
@@ -136,8 +143,8 @@ func (in *inputs) follow() error {
 		case err != nil:
 		case info.Mode().IsRegular():
 			in.add(real, false)
-		case info.IsDir() && !in.files[real+"/"]:
-			in.files[real+"/"] = true
+		case info.IsDir() && !in.followed[real]:
+			in.followed[real] = true
 			if err := in.walk(real, func(string) bool { return false }); err != nil {
 				return err
 			}
@@ -168,7 +175,11 @@ func (in *inputs) sum(w Workspace) (string, error) {
 // content describes what a path has: a file's hash, a link's target. One that
 // is gone has nothing.
 func (in *inputs) content(p string) (string, error) {
-	info, err := in.t.root.Lstat(strings.TrimSuffix(p, "/"))
+	if in.c.Tracked != nil {
+		id, _ := in.c.Tracked(p)
+		return id, nil
+	}
+	info, err := in.t.root.Lstat(p)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "-", nil

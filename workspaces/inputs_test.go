@@ -68,21 +68,38 @@ live/b/loop -> ../b
 	}
 }
 
-func TestInputsUntracked(t *testing.T) {
-	dir := checkout(t, "-- a/main.tf --\n")
+func TestInputsTracked(t *testing.T) {
+	dir := checkout(t, "a/l -> ../b\n-- a/main.tf --\n-- a/.terraform.lock.hcl --\n-- b/x --\n")
 	c, err := Load(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Untracked = func(p string) bool { return p == "a/.terraform.lock.hcl" }
-	before, err := c.Inputs(dir, c.Workspaces[0])
-	if err != nil {
-		t.Fatal(err)
+	ids := map[string]string{"a/main.tf": "1", "a/.terraform.lock.hcl": "2", "a/l": "3", "b/x": "4"}
+	c.Tracked = func(p string) (string, bool) {
+		id, ok := ids[p]
+		return id, ok
 	}
-	write(t, dir, "a/.terraform.lock.hcl", "# written by init")
-	after, err := c.Inputs(dir, c.Workspaces[0])
-	if err != nil || before != after {
-		t.Errorf("a lock file that is not in Git counts (%v)", err)
+	sum := func() string {
+		t.Helper()
+		sum, err := c.Inputs(dir, find(t, c, "a"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sum
+	}
+	before := sum()
+	write(t, dir, "a/.terraform.lock.hcl", "# hashes that init added")
+	write(t, dir, "a/terraform.tfstate", "{}")
+	if sum() != before {
+		t.Error("what an engine wrote counts")
+	}
+	for p := range ids {
+		was := ids[p]
+		ids[p] = "new"
+		if sum() == before {
+			t.Errorf("%s does not count", p)
+		}
+		ids[p] = was
 	}
 }
 

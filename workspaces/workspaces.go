@@ -21,10 +21,12 @@ type Config struct {
 	Defaults Defaults
 	// Problems spoil one workspace each, and leave the others usable.
 	Problems Problems
-	// Untracked, where set, says of a path in the checkout that it is not in
-	// Git: left there by an engine, such as a lock file that init wrote. Inputs
-	// does not count it. Defaults to taking everything for tracked.
-	Untracked func(path string) bool
+	// Tracked, where set, returns the Git object id of a path in the commit
+	// that is checked out, and false for what is not in it. Inputs then counts
+	// what Git has, whatever engines have made of the checkout since: init
+	// writes lock files there, and rewrites those that are. Defaults to
+	// reading the checkout's files.
+	Tracked func(path string) (id string, ok bool)
 
 	dirs  map[string]bool     // directories with configuration files
 	roots map[string]bool     // those of them that are root modules, of workspaces or not
