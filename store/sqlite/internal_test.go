@@ -284,3 +284,39 @@ func TestAfter(t *testing.T) {
 		}
 	}
 }
+
+// TestManyBecomeDue has more jobs become due at once than one claim marks,
+// most of them blocked: the claim goes on until it finds what it can run.
+func TestManyBecomeDue(t *testing.T) {
+	_, q := opened(t)
+	now := time.Unix(1e9, 0)
+	const blocked, free = 2 * promoted, promoted / 2
+	jobs := make([]queue.Job, 0, blocked+free)
+	for i := range blocked + free {
+		j := queue.Job{ID: fmt.Sprint(i), Kind: "k", Priority: queue.PriorityDrift, RunAt: now.Add(time.Duration(i+1) * time.Millisecond), EnqueuedAt: now, OverdueAt: now.Add(time.Hour)}
+		if i < blocked {
+			j.Group = "one"
+		}
+		jobs = append(jobs, j)
+	}
+	if _, err := q.Enqueue(t.Context(), now, jobs); err != nil {
+		t.Fatal(err)
+	}
+	later := now.Add(2 * time.Hour) // by then they are all overdue, too
+	claim := func() []queue.Job {
+		jobs, err := q.Claim(t.Context(), later, queue.Claim{Worker: "w", Lease: time.Hour, Max: promoted})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return jobs
+	}
+	if jobs := claim(); len(jobs) != 1 || jobs[0].ID != "0" {
+		t.Fatalf("%d jobs of the group", len(jobs))
+	}
+	if jobs := claim(); len(jobs) != free {
+		t.Errorf("%d jobs behind the blocked ones", len(jobs))
+	}
+	if jobs := claim(); len(jobs) != 0 {
+		t.Errorf("%d jobs too many", len(jobs))
+	}
+}
