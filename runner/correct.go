@@ -51,7 +51,8 @@ func (r *Runner) correct(ctx context.Context, x *execution) (verdict, error) {
 // may be done twice.
 func (r *Runner) afterCorrect(ctx context.Context, x *execution) error {
 	err := r.changeWorkspace(ctx, x.repo, x.in.Workspace, func(rec *WorkspaceRecord) {
-		rec.Error = x.run.Error
+		// In sync only when the check below has seen it.
+		rec.State, rec.Error = Drifted, x.run.Error
 		if x.run.State == store.Unknown {
 			rec.State = Unknown
 		}

@@ -163,7 +163,12 @@ func (r *Runner) settleProblems(ctx context.Context, pr vcs.PullRequest, old, ne
 		return err
 	}
 	if notice != nil {
-		next.Problems = workspaces.Problems{{File: notice.path, Message: notice.Error()}}
+		p := workspaces.Problem{File: notice.path, Message: notice.Error()}
+		var hint interface{ Hint() string }
+		if errors.As(err, &hint) {
+			p.Hint = hint.Hint()
+		}
+		next.Problems = workspaces.Problems{p}
 	}
 	return r.settle(ctx, pr, old, next, nil)
 }
@@ -293,10 +298,10 @@ func (r *Runner) configAt(ctx context.Context, repo vcs.Repository, sha string) 
 func content(err error) error {
 	var escape interface {
 		error
-		EscapedPath() string
+		ContentPath() string
 	}
 	if errors.As(err, &escape) {
-		return &contentError{escape.EscapedPath(), err}
+		return &contentError{escape.ContentPath(), err}
 	}
 	return err
 }

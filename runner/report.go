@@ -244,8 +244,7 @@ func (p *poster) statuses(ctx context.Context, report markdown.Report) error {
 		}
 		want = append(want, vcs.Status{Context: name, State: vcs.StatusState(state), Description: description, URL: link})
 	}
-	state, description := markdown.Status(report)
-	want = append(want, vcs.Status{Context: "holdfast", State: vcs.StatusState(state), Description: description, URL: report.Page})
+	want = append(want, overall(report))
 	for _, s := range want {
 		now := string(s.State) + "\n" + s.Description + "\n" + s.URL
 		if p.shown.Statuses[s.Context] == now {
@@ -257,6 +256,21 @@ func (p *poster) statuses(ctx context.Context, report markdown.Report) error {
 		p.shown.Statuses[s.Context] = now
 	}
 	return p.save(ctx)
+}
+
+// overall is the status of the pull request as a whole.
+func overall(report markdown.Report) vcs.Status {
+	s := vcs.Status{Context: "holdfast", URL: report.Page}
+	switch {
+	case len(report.Problems) > 0:
+		s.State, s.Description = vcs.StatusFailure, "The repository's configuration has a mistake."
+	case len(report.Workspaces) == 0:
+		s.State, s.Description = vcs.StatusSuccess, report.Notice
+	default:
+		state, description := markdown.Status(report.Workspaces)
+		s.State, s.Description = vcs.StatusState(state), description
+	}
+	return s
 }
 
 // save keeps what the host shows now. Reports of one pull request are made one

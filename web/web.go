@@ -45,7 +45,8 @@ type Config struct {
 	// POST /webhooks/NAME.
 	Hosts map[string]vcs.Webhooks
 	// Receive makes an event durable; only when it has returned nil is the
-	// webhook acknowledged. Required where there are Hosts.
+	// webhook acknowledged. It returns vcs.ErrIgnored for an event of no use.
+	// Required where there are Hosts.
 	Receive func(ctx context.Context, e vcs.Event) error
 	// Ready says why the server cannot take work now (store not writable, disk
 	// full), in words for people. Defaults to always ready.

@@ -90,7 +90,11 @@ func (s *server) handle(r *http.Request, w http.ResponseWriter, name string, hos
 	// A host that hangs up early must not undo what is half done.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), receiveTimeout)
 	defer cancel()
-	if err := s.Receive(ctx, event); err != nil {
+	err = s.Receive(ctx, event)
+	if errors.Is(err, vcs.ErrIgnored) {
+		return http.StatusOK, "ignored", err.Error()
+	}
+	if err != nil {
 		s.Logger.Error("webhook not stored", "host", name, "delivery", event.Delivery, "error", err)
 		return http.StatusServiceUnavailable, "failed", "the event could not be stored; send it again"
 	}

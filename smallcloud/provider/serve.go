@@ -24,6 +24,9 @@ import (
 // running providers.
 const ReattachVariable = "TF_REATTACH_PROVIDERS"
 
+// logVariable sets the level of the plugin SDK's log.
+const logVariable = "TF_LOG_SDK"
+
 // Serve runs the provider in this process until ctx ends, and returns what
 // Terraform wants to find in ReattachVariable. Endpoint is the cloud's URL for
 // configurations that state none. Stopped is closed when, after the end of ctx,
@@ -35,6 +38,14 @@ const ReattachVariable = "TF_REATTACH_PROVIDERS"
 // would replace another's, and an interrupt of one would cancel what all of
 // them are doing. Here each connection has its own.
 func Serve(ctx context.Context, endpoint string) (reattach string, stopped <-chan struct{}, err error) {
+	// The plugin SDK logs every call to the standard error unless told not to,
+	// counting on Terraform to filter it. Here nobody does. It takes no other
+	// setting than its variable.
+	if _, set := os.LookupEnv(logVariable); !set {
+		if err := os.Setenv(logVariable, "off"); err != nil {
+			return "", nil, fmt.Errorf("silence the plugin SDK: %w", err)
+		}
+	}
 	listener, cleanup, err := listen()
 	if err != nil {
 		return "", nil, fmt.Errorf("listen for Terraform: %w", err)

@@ -178,6 +178,9 @@ func (e *EscapeError) Hint() string {
 	return "replace the link by a file, or let it point to something inside the repository"
 }
 
+// ContentPath is the path in the repository that is at fault.
+func (e *EscapeError) ContentPath() string { return e.Path }
+
 // PathError is a name in a commit that cannot be written safely, such as one
 // with ".." or ".git" in it.
 type PathError struct {
@@ -192,3 +195,6 @@ func (e *PathError) Error() string { return fmt.Sprintf("path %q in the commit %
 func (e *PathError) Hint() string {
 	return "no ordinary Git client makes such a commit: rewrite it without this path"
 }
+
+// ContentPath is the path in the repository that is at fault.
+func (e *PathError) ContentPath() string { return e.Path }

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/runner/plan"
+)
+
+func newDrift() *cobra.Command {
+	var names []string
+	cmd := &cobra.Command{
+		Use:   "drift [DIR]",
+		Short: "Check now whether the cloud is what the working tree says",
+		Long: `Plan the workspaces of the working tree as it is and say for each whether the
+cloud matches it, and if not, why. Nothing is applied. Run it on the commit that
+was applied last.
+
+The exit code is 0 where everything is in sync, 2 where something drifted, and 1
+where a check failed.`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	format := outputFlag(cmd)
+	cmd.Flags().StringSliceVarP(&names, "workspace", "w", nil, "check only these workspaces")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		tree, c, err := openTree(argOr(args, "."))
+		if err != nil {
+			return err
+		}
+		ws, err := selectWorkspaces(c, names)
+		if err != nil {
+			return err
+		}
+		l, err := newLocal(tree.Root, newProgress(cmd.ErrOrStderr()))
+		if err != nil {
+			return err
+		}
+		ws, broken := sound(c, ws)
+		results, err := l.plan(cmd.Context(), ws)
+		if err != nil {
+			return err
+		}
+		return printDrift(cmd, *format, append(results, broken...))
+	}
+	return cmd
+}
+
+// driftRow is one workspace's answer.
+type driftRow struct {
+	Name      string `json:"name"`
+	Dir       string `json:"dir"`
+	Workspace string `json:"workspace"`
+	State     string `json:"state"` // in_sync, drifted or unknown
+	// Class is a plan.Class; empty when in sync.
+	Class     plan.Class             `json:"class"`
+	Resources []plan.DriftedResource `json:"resources,omitempty"`
+	Error     string                 `json:"error,omitempty"`
+}
+
+func printDrift(cmd *cobra.Command, format string, results []localResult) error {
+	code := exitError(0)
+	rows := []driftRow{}
+	for _, r := range results {
+		row := driftRow{Name: r.workspace.Name, Dir: r.workspace.Dir, Workspace: r.workspace.Workspace, State: "in_sync"}
+		if r.err != nil {
+			row.State, row.Class, row.Error, code = "unknown", plan.CheckError, r.err.Error(), 1
+		} else if report := r.plan.DriftReport(false); report.Class != plan.InSync {
+			row.Class, row.Resources = report.Class, report.Resources
+			if report.Class != plan.ProviderNoise {
+				row.State = "drifted"
+				if code == 0 {
+					code = 2
+				}
+			}
+		}
+		rows = append(rows, row)
+	}
+	err := list(cmd.OutOrStdout(), format, rows, "workspace state class resources", func(r driftRow) []string {
+		var names []string
+		for _, d := range r.Resources {
+			names = append(names, d.Address+" "+d.Change)
+		}
+		what := strings.Join(names, ", ")
+		if r.Error != "" {
+			what = strings.ReplaceAll(r.Error, "\n", " ")
+		}
+		return []string{r.Name, r.State, string(r.Class), what}
+	})
+	if err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	if code != 0 {
+		return code
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+// Command holdfast keeps the cloud where Git says it is: it plans pull
+// requests, applies what was merged, and finds drift.
+//
+// Each subcommand has a file of its own; wire.go opens the store and the
+// hosts.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/runner/shim"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	// This executable is also the shim around an engine that applies: then it
+	// does only that.
+	shim.Main()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	go func() {
+		<-ctx.Done()
+		stop() // a second signal ends the process at once
+	}()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// exitError ends the program with a code of its own and no message: what
+// there was to say has been printed.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// run is the program. It returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	var code exitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &code):
+		return int(code)
+	}
+	fmt.Fprintln(stderr, "holdfast: "+err.Error())
+	var hint interface{ Hint() string }
+	if errors.As(err, &hint) && hint.Hint() != "" {
+		fmt.Fprintln(stderr, "hint: "+hint.Hint())
+	}
+	return 1
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "holdfast",
+		Short: "Keep the cloud where Git says it is",
+		Long: `Holdfast runs Terraform or OpenTofu for a team: a pull request gets a plan, a
+merge gets that plan applied, and every workspace is planned again on a schedule
+so that drift is found and, where the team wants it, undone.
+
+Try it on this machine: holdfast demo`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       version,
+	}
+	root.AddCommand(
+		newServe(), newDemo(),
+		newPlan(), newDrift(), newWorkspaces(), newValidate(),
+		newShow(), newDiff(),
+		newRuns(), newLocks(), newBackup(), newVersion(),
+	)
+	return root
+}
+
+// hinted is an error with advice on what to do.
+type hinted struct {
+	error
+	hint string
+}
+
+func (e hinted) Hint() string  { return e.hint }
+func (e hinted) Unwrap() error { return e.error }

@@ -1,0 +1,474 @@
+package integration
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/queue"
+	"holdfast/store"
+	"holdfast/store/sqlite"
+	"holdfast/vcs/gitea/giteatest"
+)
+
+// binaries are the programs under test, built once.
+var binaries struct{ holdfast, cloud string }
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "holdfast-integration-")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		binaries.holdfast, binaries.cloud = filepath.Join(dir, "holdfast"), filepath.Join(dir, "smallcloud")
+		for out, pkg := range map[string]string{binaries.holdfast: "holdfast/cmd/holdfast", binaries.cloud: "holdfast/smallcloud/cmd/smallcloud"} {
+			build := exec.Command("go", "build", "-o", out, pkg)
+			build.Stderr = os.Stderr
+			if err := build.Run(); err != nil {
+				fmt.Fprintln(os.Stderr, "build "+pkg+":", err)
+				return 1
+			}
+		}
+		return m.Run()
+	}())
+}
+
+// patience bounds every wait of these tests. It is no assertion about speed:
+// a wait that runs into it means that the thing will not happen.
+const patience = 2 * time.Minute
+
+// world is a forge, a cloud in a process of its own, and a Holdfast that a
+// test may kill.
+type world struct {
+	testing.TB
+	forge *giteatest.Server
+	repo  *giteatest.Repository
+	cloud *cloudProcess
+	dir   string
+	// env is added to Holdfast's environment.
+	env []string
+	// settings are added to the server file.
+	settings string
+
+	server *exec.Cmd
+	exited chan error
+	log    *lockedBuffer
+	url    string
+}
+
+// newWorld makes a world whose repository holds files. Holdfast is not started
+// yet.
+func newWorld(t testing.TB, files map[string]string) *world {
+	t.Helper()
+	w := &world{TB: t, dir: t.TempDir(), log: &lockedBuffer{}}
+	w.cloud = startCloud(t)
+	w.forge = giteatest.New(t, giteatest.Config{})
+	w.repo = w.forge.CreateRepository("platform", "network", files)
+	w.url = "http://" + freeAddress(t)
+	w.repo.SetHook(w.url + "/webhooks/gitea")
+	t.Cleanup(func() {
+		w.stop()
+		if t.Failed() {
+			t.Logf("the server's log:\n%s", w.log)
+		}
+	})
+	return w
+}
+
+// repository is the repository's name in Holdfast.
+func (w *world) repository() string { return w.forge.Name + "/platform/network" }
+
+// start starts the server and waits until it is ready.
+func (w *world) start() {
+	w.Helper()
+	file := filepath.Join(w.dir, "server.hcl")
+	text := fmt.Sprintf(`url      = %q
+listen   = %q
+data_dir = %q
+workers  = 4
+
+host "gitea" %q {
+  url            = %q
+  token          = env("GITEA_TOKEN")
+  webhook_secret = env("GITEA_WEBHOOK_SECRET")
+}
+
+repository %q {}
+
+engine {
+  set = { TF_REATTACH_PROVIDERS = env("REATTACH") }
+}
+`, w.url, strings.TrimPrefix(w.url, "http://"), filepath.Join(w.dir, "data"), w.forge.Name, w.forge.URL, w.repository()) + w.settings
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		w.Fatal(err)
+	}
+	cmd := exec.Command(binaries.holdfast, "serve", "--config", file)
+	cmd.Env = append(os.Environ(), "GITEA_TOKEN="+w.forge.AddUser("holdfast", true), "GITEA_WEBHOOK_SECRET="+w.forge.Secret, "REATTACH="+w.cloud.reattach)
+	cmd.Env = append(cmd.Env, w.env...)
+	cmd.Stdout, cmd.Stderr = w.log, w.log
+	if err := cmd.Start(); err != nil {
+		w.Fatal(err)
+	}
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }()
+	w.server, w.exited = cmd, exited
+	w.until("the server is ready", func() bool {
+		select {
+		case err := <-exited:
+			exited <- err
+			w.Fatalf("the server ended: %v\n%s", err, w.log)
+		default:
+		}
+		return w.status("/readyz") == http.StatusOK
+	})
+}
+
+// kill is kill -9.
+func (w *world) kill() {
+	w.Helper()
+	if err := w.server.Process.Kill(); err != nil {
+		w.Fatal(err)
+	}
+	<-w.exited
+	w.server = nil
+}
+
+// stop ends the server as an operator would.
+func (w *world) stop() {
+	if w.server == nil {
+		return
+	}
+	_ = w.server.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-w.exited:
+	case <-time.After(patience):
+		_ = w.server.Process.Kill()
+		<-w.exited
+		w.Errorf("the server did not end")
+	}
+	w.server = nil
+}
+
+// until waits for what is true in the end.
+func (w *world) until(what string, ok func() bool) {
+	w.Helper()
+	deadline := time.Now().Add(patience)
+	for !ok() {
+		if time.Now().After(deadline) {
+			w.Fatalf("it never came true that %s; runs:\n%s", what, w.describe())
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// status returns the HTTP status of a page; 0 where nobody answers.
+func (w *world) status(path string) int {
+	resp, err := http.Get(w.url + path)
+	if err != nil {
+		return 0
+	}
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+// get reads JSON from the server's API.
+func (w *world) get(path string, v any) {
+	w.Helper()
+	resp, err := http.Get(w.url + path)
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		w.Fatalf("GET %s: %s %s %v", path, resp.Status, body, err)
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		w.Fatalf("GET %s: %v in %s", path, err, body)
+	}
+}
+
+// open opens the server's database, which a running server does not mind.
+func (w *world) open() *store.Store {
+	w.Helper()
+	st, err := sqlite.Open(context.Background(), filepath.Join(w.dir, "data", "holdfast.db"))
+	if err != nil {
+		w.Fatal(err)
+	}
+	return st
+}
+
+// runs returns runs from the database, newest first.
+func (w *world) runs(f store.RunFilter) []store.Run {
+	w.Helper()
+	st := w.open()
+	defer st.Close()
+	if f.Limit == 0 {
+		f.Limit = 1000
+	}
+	runs, err := st.Runs.List(context.Background(), f)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return runs
+}
+
+// ended waits until there are n runs that match and all of them have ended.
+func (w *world) ended(n int, f store.RunFilter) []store.Run {
+	w.Helper()
+	var runs []store.Run
+	w.until(fmt.Sprintf("%d runs %+v have ended", n, f), func() bool {
+		runs = w.runs(f)
+		if len(runs) < n {
+			return false
+		}
+		for _, r := range runs {
+			if !r.State.Ended() {
+				return false
+			}
+		}
+		return true
+	})
+	if len(runs) != n {
+		w.Fatalf("there are %d runs instead of %d:\n%s", len(runs), n, w.describe())
+	}
+	return runs
+}
+
+// describe lists all runs, for messages.
+func (w *world) describe() string {
+	var b strings.Builder
+	for _, r := range w.runs(store.RunFilter{}) {
+		fmt.Fprintf(&b, "  %s %-7s %-10s %-12s #%d %.8s step=%q %s\n", r.ID, r.Kind, r.State, r.Workspace, r.PullRequest, r.Commit, r.Step, r.Error)
+	}
+	return b.String()
+}
+
+// comment waits until the pull request has exactly one comment that says all
+// of want, and returns it.
+func (w *world) comment(number int, want ...string) string {
+	w.Helper()
+	body := ""
+	w.until(fmt.Sprintf("the comment on #%d says %q", number, want), func() bool {
+		comments := w.repo.Comments(number)
+		if len(comments) > 1 {
+			w.Fatalf("#%d has %d comments", number, len(comments))
+		}
+		if len(comments) == 0 {
+			return false
+		}
+		body = comments[0].Body
+		for _, s := range want {
+			if !strings.Contains(body, s) {
+				return false
+			}
+		}
+		return true
+	})
+	return body
+}
+
+// quiet waits until no job is left but those that wait for their next turn,
+// and checks that no lock is.
+func (w *world) quiet() {
+	w.Helper()
+	st := w.open()
+	defer st.Close()
+	ctx := context.Background()
+	w.until("all jobs are done", func() bool {
+		return len(w.busy(ctx, st)) == 0
+	})
+	leases, err := st.Locks.List(ctx, time.Now(), "")
+	if err != nil {
+		w.Fatal(err)
+	}
+	if len(leases) > 0 {
+		w.Errorf("locks are left: %+v", leases)
+	}
+}
+
+// busy returns the jobs that are not only waiting for their next turn.
+func (w *world) busy(ctx context.Context, st *store.Store) []queue.Job {
+	w.Helper()
+	jobs, err := st.Queue.List(ctx, queue.Filter{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return slices.DeleteFunc(jobs, func(j queue.Job) bool {
+		return j.Kind == "reconcile" && j.State == queue.StateWaiting
+	})
+}
+
+// cloudProcess is the small cloud, which outlives a killed Holdfast.
+type cloudProcess struct {
+	testing.TB
+	url, reattach string
+}
+
+type cloudResource struct {
+	ID         string         `json:"id"`
+	Kind       string         `json:"kind"`
+	Name       string         `json:"name"`
+	Attributes map[string]any `json:"attributes"`
+}
+
+type cloudEntry struct {
+	Op     string `json:"op"`
+	Name   string `json:"name"`
+	ByHand bool   `json:"by_hand"`
+}
+
+func startCloud(t testing.TB) *cloudProcess {
+	t.Helper()
+	cmd := exec.Command(binaries.cloud)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+	})
+	line, err := bufio.NewReader(out).ReadBytes('\n')
+	if err != nil {
+		t.Fatalf("start the small cloud: %v", err)
+	}
+	var ready struct{ URL, Reattach string }
+	if err := json.Unmarshal(line, &ready); err != nil {
+		t.Fatal(err)
+	}
+	return &cloudProcess{TB: t, url: ready.URL, reattach: ready.Reattach}
+}
+
+// resources returns all that exists in the cloud.
+func (c *cloudProcess) resources() []cloudResource {
+	c.Helper()
+	var out []cloudResource
+	c.get("/api/resources", &out)
+	return out
+}
+
+// journal returns what was done in the cloud, reads left out.
+func (c *cloudProcess) journal() []cloudEntry {
+	c.Helper()
+	var all, out []cloudEntry
+	c.get("/api/journal", &all)
+	for _, e := range all {
+		if e.Op != "read" {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// created counts how often a resource of that name was made.
+func (c *cloudProcess) created(name string) int {
+	n := 0
+	for _, e := range c.journal() {
+		if e.Op == "create" && e.Name == name {
+			n++
+		}
+	}
+	return n
+}
+
+// set changes an attribute by hand.
+func (c *cloudProcess) set(name, attribute, value string) {
+	c.Helper()
+	for _, r := range c.resources() {
+		if r.Name != name {
+			continue
+		}
+		body, err := json.Marshal(map[string]string{attribute: value})
+		if err != nil {
+			c.Fatal(err)
+		}
+		req, err := http.NewRequest(http.MethodPatch, c.url+"/api/resources/"+r.ID, bytes.NewReader(body))
+		if err != nil {
+			c.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			c.Fatal(err)
+		}
+		answer, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode/100 != 2 {
+			c.Fatalf("change %s: %s %s", name, resp.Status, answer)
+		}
+		return
+	}
+	c.Fatalf("the cloud has no %s", name)
+}
+
+// attribute returns an attribute of the only resource with that name.
+func (c *cloudProcess) attribute(name, attribute string) any {
+	c.Helper()
+	for _, r := range c.resources() {
+		if r.Name == name {
+			return r.Attributes[attribute]
+		}
+	}
+	return nil
+}
+
+func (c *cloudProcess) get(path string, v any) {
+	c.Helper()
+	resp, err := http.Get(c.url + path)
+	if err != nil {
+		c.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(v); err != nil {
+		c.Fatalf("GET %s: %v", path, err)
+	}
+}
+
+// lockedBuffer is a buffer that a process writes while a test reads.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// freeAddress returns an address of this machine that nobody uses now.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
