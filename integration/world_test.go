@@ -64,6 +64,11 @@ type world struct {
 	env []string
 	// settings are added to the server file.
 	settings string
+	// hosts are the server file's host and repository blocks, where they are
+	// not those of the forge; name is then the repository's.
+	hosts, name string
+	// user runs the server, where it is not the test's own.
+	user *syscall.Credential
 
 	server *exec.Cmd
 	exited chan error
@@ -91,7 +96,27 @@ func newWorld(t testing.TB, files map[string]string) *world {
 }
 
 // repository is the repository's name in Holdfast.
-func (w *world) repository() string { return w.forge.Name + "/platform/network" }
+func (w *world) repository() string {
+	if w.name != "" {
+		return w.name
+	}
+	return w.forge.Name + "/platform/network"
+}
+
+// blocks are the server file's host and repository blocks.
+func (w *world) blocks() string {
+	if w.hosts != "" {
+		return w.hosts
+	}
+	return fmt.Sprintf(`host "gitea" %q {
+  url            = %q
+  token          = env("GITEA_TOKEN")
+  webhook_secret = env("GITEA_WEBHOOK_SECRET")
+}
+
+repository %q {}
+`, w.forge.Name, w.forge.URL, w.repository())
+}
 
 // start starts the server and waits until it is ready.
 func (w *world) start() {
@@ -102,25 +127,24 @@ listen   = %q
 data_dir = %q
 workers  = 4
 
-host "gitea" %q {
-  url            = %q
-  token          = env("GITEA_TOKEN")
-  webhook_secret = env("GITEA_WEBHOOK_SECRET")
-}
-
-repository %q {}
-
 engine {
   set = { TF_REATTACH_PROVIDERS = env("REATTACH") }
 }
-`, w.url, strings.TrimPrefix(w.url, "http://"), filepath.Join(w.dir, "data"), w.forge.Name, w.forge.URL, w.repository()) + w.settings
+
+`, w.url, strings.TrimPrefix(w.url, "http://"), filepath.Join(w.dir, "data")) + w.blocks() + w.settings
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		w.Fatal(err)
 	}
 	cmd := exec.Command(binaries.holdfast, "serve", "--config", file)
-	cmd.Env = append(os.Environ(), "GITEA_TOKEN="+w.forge.AddUser("holdfast", true), "GITEA_WEBHOOK_SECRET="+w.forge.Secret, "REATTACH="+w.cloud.reattach)
+	cmd.Env = append(os.Environ(), "REATTACH="+w.cloud.reattach)
+	if w.forge != nil {
+		cmd.Env = append(cmd.Env, "GITEA_TOKEN="+w.forge.AddUser("holdfast", true), "GITEA_WEBHOOK_SECRET="+w.forge.Secret)
+	}
 	cmd.Env = append(cmd.Env, w.env...)
 	cmd.Stdout, cmd.Stderr = w.log, w.log
+	if w.user != nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: w.user}
+	}
 	if err := cmd.Start(); err != nil {
 		w.Fatal(err)
 	}
