@@ -42,7 +42,7 @@ var mayImport = map[string][]string{
 	// What tests of several packages share.
 	"queue/queuetest":     {"queue"},
 	"lock/locktest":       {"lock"},
-	"store/storetest":     {"store", "queue", "lock"},
+	"store/storetest":     {"store", "queue/...", "lock/..."},
 	"vcs/vcstest":         {"vcs", "vcs/vcstest/..."},
 	"vcs/vcstest/gittest": {"vcs"},
 	"vcs/gitea/giteatest": {"vcs", "vcs/vcstest/..."},

@@ -53,7 +53,7 @@ func (r *Runner) merged(ctx context.Context, pr vcs.PullRequest, old pullRecord)
 		return r.settleProblems(ctx, pr, old, next, content(err))
 	}
 	defer release()
-	c, err := r.config(pr.Repository, pr.MergeSHA, dir)
+	c, err := r.config(ctx, pr.Repository, pr.MergeSHA, dir)
 	if err != nil {
 		return r.settleProblems(ctx, pr, old, next, err)
 	}

@@ -99,6 +99,13 @@ func (r *Runner) opened(ctx context.Context, pr vcs.PullRequest, old pullRecord)
 	var jobs []plannedRun
 	for _, a := range inOrder(c.head, affected) {
 		pw := pullWorkspace{Name: a.Workspace.Name, Dir: a.Workspace.Dir, Because: a.Because, Deleted: a.Deleted}
+		if a.Deleted {
+			if had, err := r.hadResources(ctx, pr.Repository, a.Workspace); err != nil {
+				return err
+			} else if !had {
+				continue
+			}
+		}
 		if pw.Problem = problemsOf(c.head, pw.Name); len(pw.Problem) > 0 || a.Deleted {
 			next.Workspaces = append(next.Workspaces, pw)
 			continue
@@ -120,6 +127,18 @@ func (r *Runner) opened(ctx context.Context, pr vcs.PullRequest, old pullRecord)
 		}
 	}
 	return r.settle(ctx, pr, old, next, jobs)
+}
+
+// hadResources reports whether a workspace may have resources: one whose state
+// only Holdfast keeps, and that Holdfast never applied, has none. A module that
+// somebody begins to call was such a workspace.
+func (r *Runner) hadResources(ctx context.Context, repo vcs.Repository, w workspaces.Workspace) (bool, error) {
+	if !w.Backend.Ephemeral {
+		return true, nil
+	}
+	var rec WorkspaceRecord
+	_, err := r.load(ctx, workspaceName(repo, w.Name), &rec)
+	return rec.AppliedCommit != "", err
 }
 
 // plannedRun is a run whose job is to be queued.
@@ -274,7 +293,7 @@ func (r *Runner) compare(ctx context.Context, pr vcs.PullRequest) (*comparison, 
 	if err != nil {
 		return nil, content(err)
 	}
-	if c.head, err = workspaces.Load(dir); err != nil {
+	if c.head, err = r.readConfig(ctx, pr.Repository, pr.HeadSHA, dir); err != nil {
 		release()
 		return nil, err
 	}
@@ -290,7 +309,7 @@ func (r *Runner) configAt(ctx context.Context, repo vcs.Repository, sha string) 
 		return nil, content(err)
 	}
 	defer release()
-	return r.config(repo, sha, dir)
+	return r.config(ctx, repo, sha, dir)
 }
 
 // content marks the error of a checkout that the repository's content is the

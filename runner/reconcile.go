@@ -137,7 +137,7 @@ func (r *Runner) refresh(ctx context.Context, repo vcs.Repository) error {
 	}
 	defer release()
 	next := repositoryRecord{DefaultBranch: remote.DefaultBranch, SHA: sha}
-	c, err := r.config(repo, sha, dir)
+	c, err := r.config(ctx, repo, sha, dir)
 	if err != nil && !errors.As(err, &next.Problems) {
 		return err
 	}

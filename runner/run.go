@@ -54,6 +54,9 @@ func (r *Runner) handleRun(steps func(context.Context, *execution) (verdict, err
 		if err != nil || x == nil {
 			return err
 		}
+		if job.Attempt > r.MaxAttempts && x.earlier != stepApply && x.run.State != store.Unknown {
+			return x.finish(ctx, verdict{store.Failed, fmt.Sprintf("Holdfast died %d times while it carried this out.", job.Attempt-1)})
+		}
 		v, err := steps(ctx, x)
 		if err == nil {
 			err = x.end(context.WithoutCancel(ctx), v)
@@ -69,7 +72,7 @@ func (r *Runner) handleRun(steps func(context.Context, *execution) (verdict, err
 		case errors.Is(cause, queue.ErrShutdown), queue.IsSnooze(err):
 			// Back to the queue: somebody else, or this process later.
 			return errors.Join(err, x.back(context.WithoutCancel(ctx)))
-		case job.Attempt >= r.MaxAttempts && x.run.State != store.Unknown:
+		case job.Attempt >= r.MaxAttempts && x.run.State != store.Unknown && x.run.Step != stepApply:
 			r.Logger.Error("run failed", "run", x.run.ID, "kind", x.run.Kind, "error", err)
 			return x.finish(ctx, verdict{store.Failed, "internal error in run " + x.run.ID + "; the server's log says more"})
 		}
@@ -208,7 +211,7 @@ func (x *execution) after(ctx context.Context) error {
 			return err
 		}
 	}
-	return x.r.enqueueReport(ctx, x.repo, x.run.PullRequest)
+	return x.r.reportEnded(ctx, x.repo, x.run.PullRequest)
 }
 
 // runDir is where the run keeps files while it is under way.

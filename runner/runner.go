@@ -58,6 +58,8 @@ type Git interface {
 	ChangedPaths(ctx context.Context, r vcs.Repository, from, to string) ([]string, error)
 	// IsAncestor reports whether b contains a.
 	IsAncestor(ctx context.Context, r vcs.Repository, a, b string) (bool, error)
+	// Files returns the commit's files, as the id of their content by path.
+	Files(ctx context.Context, r vcs.Repository, sha string) (map[string]string, error)
 	// Checkout returns a directory with the commit's files, shared with all
 	// who ask for the same commit, until release is called.
 	Checkout(ctx context.Context, r vcs.Repository, sha string) (dir string, release func(), err error)
@@ -274,8 +276,8 @@ func (r *Runner) host(repo vcs.Repository) (host, error) {
 }
 
 // config reads the configuration at a commit, once for all who ask while it
-// is remembered.
-func (r *Runner) config(repo vcs.Repository, sha, dir string) (*workspaces.Config, error) {
+// is remembered. It is shared: nobody may change it.
+func (r *Runner) config(ctx context.Context, repo vcs.Repository, sha, dir string) (*workspaces.Config, error) {
 	key := repo.String() + "@" + sha
 	r.configMu.Lock()
 	c := r.configs[key]
@@ -283,15 +285,37 @@ func (r *Runner) config(repo vcs.Repository, sha, dir string) (*workspaces.Confi
 	if c != nil {
 		return c, nil
 	}
-	c, err := workspaces.Load(dir)
+	c, err := r.readConfig(ctx, repo, sha, dir)
 	if err != nil {
 		return nil, err
 	}
 	r.configMu.Lock()
 	defer r.configMu.Unlock()
-	if len(r.configs) >= 32 {
+	if len(r.configs) >= maxConfigs {
 		clear(r.configs)
 	}
 	r.configs[key] = c
+	return c, nil
+}
+
+// maxConfigs bounds the configurations that are remembered.
+const maxConfigs = 32
+
+// readConfig reads the configuration at a commit, checked out at dir. Only
+// what is in Git counts as a workspace's inputs: engines leave lock files in
+// checkouts.
+func (r *Runner) readConfig(ctx context.Context, repo vcs.Repository, sha, dir string) (*workspaces.Config, error) {
+	c, err := workspaces.Load(dir)
+	if err != nil {
+		return nil, err
+	}
+	files, err := r.Git.Files(ctx, repo, sha)
+	if err != nil {
+		return nil, err
+	}
+	c.Tracked = func(path string) (string, bool) {
+		id, ok := files[path]
+		return id, ok
+	}
 	return c, nil
 }

@@ -69,24 +69,19 @@ func (c *Config) Affected(changed []string, base *Config) []Affected {
 }
 
 // deleted returns the workspaces that only base has. One that has another name
-// now is not deleted, nor is a directory without a backend that was a root
-// module only because nothing called it, and is called now.
+// now is not deleted.
 func (c *Config) deleted(paths []string, base *Config) []Affected {
 	if base == nil {
 		return nil
 	}
 	names, places := map[string]bool{}, map[place]bool{}
-	called := map[string]bool{}
 	for _, w := range c.Workspaces {
 		names[w.Name] = true
 		places[place{w.Dir, w.Workspace}] = true
-		for _, dir := range w.Modules {
-			called[dir] = true
-		}
 	}
 	var gone []Affected
 	for _, w := range base.Workspaces {
-		if names[w.Name] || places[place{w.Dir, w.Workspace}] || called[w.Dir] && w.Backend.Type == "" {
+		if names[w.Name] || places[place{w.Dir, w.Workspace}] {
 			continue
 		}
 		because := "no longer a workspace"

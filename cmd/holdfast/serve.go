@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -36,7 +37,7 @@ func newServe() *cobra.Command {
 server file (server.hcl). SIGTERM or Ctrl-C ends it: running jobs get a grace
 time, then their engines are interrupted and save their state. A second signal
 ends it at once; what was running is picked up at the next start.`,
-		Args: cobra.NoArgs,
+		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := protectProcess(); err != nil {
 				return err
@@ -155,15 +156,19 @@ func (o serverOptions) withDefaults(s Settings) serverOptions {
 
 // newWorker returns the worker that carries out the runner's jobs.
 func newWorker(s Settings, q *queue.Queue, r *runner.Runner, registry *prometheus.Registry, logger *slog.Logger) *queue.Worker {
-	forever := 1 << 30
+	const forever = math.MaxInt32
 	return queue.NewWorker(q, queue.WorkerConfig{
 		Name: nodeName(), Concurrency: s.Workers, PerLimit: s.PerRepository,
 		Lease: 15 * time.Second, Heartbeat: time.Second, Grace: shutdownGrace,
-		// What reports to a host or hears from one is tried for as long as the
-		// host is down: nothing of it may be lost.
-		MaxAttemptsOf: map[string]int{runner.JobEvent: forever, runner.JobReport: forever, runner.JobReconcile: forever},
-		Ready:         func(context.Context) error { return checkDisk(s.DataDir) },
-		Handlers:      r.Handlers(), Logger: logger,
+		// The runner decides itself when a run has failed. What reports to a
+		// host or hears from one is tried for as long as the host is down:
+		// nothing of it may be lost.
+		MaxAttemptsOf: map[string]int{
+			runner.JobEvent: forever, runner.JobReport: forever, runner.JobReconcile: forever,
+			runner.JobPlan: forever, runner.JobApply: forever, runner.JobDrift: forever, runner.JobCorrect: forever,
+		},
+		Ready:    func(context.Context) error { return checkDisk(s.DataDir) },
+		Handlers: r.Handlers(), Logger: logger,
 	})
 }
 

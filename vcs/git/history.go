@@ -13,6 +13,7 @@ import (
 	"github.com/go-git/go-billy/v5/osfs"
 	gogit "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/go-git/go-git/v5/plumbing/storer"
 	"github.com/go-git/go-git/v5/storage/filesystem"
@@ -363,4 +364,30 @@ func compare(ctx context.Context, s *filesystem.Storage, from, to string) (objec
 		return nil, fmt.Errorf("compare commits: %w", err)
 	}
 	return changes, nil
+}
+
+// Files returns the files and links of a commit, as the id of their content by
+// path.
+func (m *Mirrors) Files(ctx context.Context, r vcs.Repository, sha string) (map[string]string, error) {
+	files := map[string]string{}
+	err := m.mirror(r).read(ctx, func(s *filesystem.Storage) error {
+		c, err := commitAt(s, sha)
+		if err != nil {
+			return err
+		}
+		entries, err := listTree(ctx, s, c.TreeHash)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if e.mode != filemode.Dir {
+				files[e.path] = e.hash.String()
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the files of %s at %s: %w", r, sha, err)
+	}
+	return files, nil
 }
