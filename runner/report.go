@@ -54,6 +54,24 @@ func (r *Runner) handleReport(ctx context.Context, job queue.Job) error {
 	return rateLimited(r.Clock(), err)
 }
 
+// reportEnded asks for a pull request's report after one of its runs has ended:
+// at once where that was the last, for which somebody waits. Of two that end
+// together, the later one to be written finds the other ended.
+func (r *Runner) reportEnded(ctx context.Context, repo vcs.Repository, number int) error {
+	unfinished, err := r.Store.Runs.List(ctx, store.RunFilter{
+		Repository: repo.String(), PullRequest: number, Limit: 1,
+		States: []store.State{store.Queued, store.Running, store.Unknown},
+	})
+	if err != nil {
+		return err
+	}
+	delay := r.ReportDelay
+	if len(unfinished) == 0 {
+		delay = 0
+	}
+	return r.enqueueReportIn(ctx, repo, number, delay)
+}
+
 // pullReport gathers what is stored of a pull request.
 func (r *Runner) pullReport(ctx context.Context, repo vcs.Repository, number int, rec pullRecord) (markdown.Report, error) {
 	report := markdown.Report{Commit: rec.Head, Merged: rec.State == vcs.Merged, Base: r.BaseURL, Problems: rec.Problems, Notice: rec.Notice}
