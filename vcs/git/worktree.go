@@ -56,7 +56,7 @@ func OpenWorkingTree(dir string) (*WorkingTree, error) {
 func (w *WorkingTree) Head(context.Context) (string, error) {
 	head, err := w.repo.Head()
 	if errors.Is(err, plumbing.ErrReferenceNotFound) {
-		return "", &HintError{Err: fmt.Errorf("%w: %s has no commit yet", vcs.ErrNotFound, w.Root), hint: "commit something first"}
+		return "", &HintError{Err: missingError(w.Root + " has no commit yet"), hint: "commit something first"}
 	}
 	if err != nil {
 		return "", fmt.Errorf("read HEAD: %w", err)
@@ -66,9 +66,16 @@ func (w *WorkingTree) Head(context.Context) (string, error) {
 
 // ChangedSince returns, sorted and with slashes, the paths whose content or
 // mode is now unlike what it was where HEAD branched off ref: committed,
-// staged, unstaged and untracked changes, but no ignored files. A ref that
-// does not exist is vcs.ErrNotFound.
+// staged, unstaged and untracked changes, but no ignored files. An empty ref
+// means the default branch, as far as the clone knows it. A ref that does not
+// exist is vcs.ErrNotFound.
 func (w *WorkingTree) ChangedSince(ctx context.Context, ref string) ([]string, error) {
+	if ref == "" {
+		var err error
+		if ref, err = w.defaultRef(); err != nil {
+			return nil, err
+		}
+	}
 	base, err := w.branchPoint(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -105,6 +112,45 @@ func (w *WorkingTree) ChangedSince(ctx context.Context, ref string) ([]string, e
 	return slices.DeleteFunc(paths, func(p string) bool { return w.unchanged(before, p) }), nil
 }
 
+// missingError is vcs.ErrNotFound in words for whoever typed the name.
+type missingError string
+
+func (e missingError) Error() string { return string(e) }
+
+// Is makes it vcs.ErrNotFound.
+func (e missingError) Is(target error) bool { return target == vcs.ErrNotFound }
+
+// defaultRef returns the remote's default branch as the clone remembers it,
+// else the branch of the remote, or of the clone itself, with a usual name.
+// The remote is origin, or the only one.
+func (w *WorkingTree) defaultRef() (string, error) {
+	remotes, err := w.repo.Remotes()
+	if err != nil {
+		return "", fmt.Errorf("list remotes: %w", err)
+	}
+	remote := "origin"
+	if len(remotes) == 1 {
+		remote = remotes[0].Config().Name
+	}
+	for _, name := range []plumbing.ReferenceName{
+		plumbing.NewRemoteHEADReferenceName(remote),
+		plumbing.NewRemoteReferenceName(remote, "main"), plumbing.NewRemoteReferenceName(remote, "master"),
+		plumbing.NewBranchReferenceName("main"), plumbing.NewBranchReferenceName("master"),
+	} {
+		switch _, err := w.repo.Reference(name, true); {
+		case err == nil:
+			return name.String(), nil
+		case !errors.Is(err, plumbing.ErrReferenceNotFound):
+			return "", fmt.Errorf("read %s: %w", name, err)
+		}
+	}
+	if _, err := w.Head(context.Background()); err != nil {
+		return "", err // nothing can be compared at all
+	}
+	return "", &HintError{Err: missingError("there is no default branch: no remote names one, and no branch is called main or master"),
+		hint: "name what to compare with, such as --since develop"}
+}
+
 // branchPoint returns the merge base of ref and HEAD.
 func (w *WorkingTree) branchPoint(ctx context.Context, ref string) (*object.Commit, error) {
 	s, ok := w.repo.Storer.(*filesystem.Storage)
@@ -113,7 +159,7 @@ func (w *WorkingTree) branchPoint(ctx context.Context, ref string) (*object.Comm
 	}
 	from, err := w.repo.ResolveRevision(plumbing.Revision(ref))
 	if err != nil {
-		return nil, &HintError{Err: fmt.Errorf("%w: no commit is called %q", vcs.ErrNotFound, ref),
+		return nil, &HintError{Err: missingError(fmt.Sprintf("no commit is called %q", ref)),
 			hint: "name a branch, a tag or a commit, such as origin/main; fetch it first"}
 	}
 	head, err := w.Head(ctx)
@@ -129,7 +175,7 @@ func (w *WorkingTree) branchPoint(ctx context.Context, ref string) (*object.Comm
 		return nil, fmt.Errorf("find where HEAD left %s: %w", ref, err)
 	}
 	if len(bases) == 0 {
-		return nil, &HintError{Err: fmt.Errorf("%w: HEAD and %s have no common history", vcs.ErrNotFound, ref),
+		return nil, &HintError{Err: missingError(fmt.Sprintf("HEAD and %s have no common history", ref)),
 			hint: "in a shallow clone, fetch more of it: git fetch --unshallow"}
 	}
 	return bases[0], nil

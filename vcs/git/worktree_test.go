@@ -4,13 +4,16 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	gogit "github.com/go-git/go-git/v5"
+	"github.com/go-git/go-git/v5/config"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"holdfast/vcs"
 	"holdfast/vcs/git"
@@ -130,5 +133,62 @@ func TestWorkingTreeErrors(t *testing.T) {
 	hinted("no such ref", err)
 	if !errors.Is(err, vcs.ErrNotFound) {
 		t.Errorf("no such ref: %v, want ErrNotFound", err)
+	}
+}
+
+// TestChangedSinceTheDefaultBranch finds the branch that a clone counts changes
+// from when nobody names one.
+func TestChangedSinceTheDefaultBranch(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		remote string
+		refs   map[string]string // name → "old", "new" or another ref's name
+		want   []string          // what changed between them is "b"
+		err    string
+	}{
+		{name: "the remote's HEAD", remote: "origin", refs: map[string]string{"refs/remotes/origin/HEAD": "refs/remotes/origin/trunk", "refs/remotes/origin/trunk": "old", "refs/remotes/origin/main": "new"}, want: []string{"b"}},
+		{name: "the only remote's HEAD", remote: "upstream", refs: map[string]string{"refs/remotes/upstream/HEAD": "refs/remotes/upstream/trunk", "refs/remotes/upstream/trunk": "old"}, want: []string{"b"}},
+		{name: "a HEAD that leads nowhere", remote: "origin", refs: map[string]string{"refs/remotes/origin/HEAD": "refs/remotes/origin/gone", "refs/remotes/origin/main": "old"}, want: []string{"b"}},
+		{name: "the remote's master", remote: "origin", refs: map[string]string{"refs/remotes/origin/master": "old", "refs/heads/main": "new"}, want: []string{"b"}},
+		{name: "no remote", refs: map[string]string{"refs/heads/main": "old"}, want: []string{"b"}},
+		{name: "no remote, master", refs: map[string]string{"refs/heads/master": "old"}, want: []string{"b"}},
+		{name: "itself", refs: map[string]string{"refs/heads/main": "new"}},
+		{name: "other names", refs: map[string]string{"refs/heads/develop": "old"}, err: "no default branch"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := newClone(t)
+			c.write("a", "1")
+			commits := map[string]string{"old": c.commit()}
+			c.write("b", "1")
+			commits["new"] = c.commit()
+			refs := c.repo.Storer
+			must(t, refs.SetReference(plumbing.NewHashReference("refs/heads/topic", plumbing.NewHash(commits["new"]))))
+			must(t, refs.SetReference(plumbing.NewSymbolicReference(plumbing.HEAD, "refs/heads/topic")))
+			must(t, refs.RemoveReference("refs/heads/main"))
+			for name, to := range tc.refs {
+				ref := plumbing.NewSymbolicReference(plumbing.ReferenceName(name), plumbing.ReferenceName(to))
+				if sha, ok := commits[to]; ok {
+					ref = plumbing.NewHashReference(plumbing.ReferenceName(name), plumbing.NewHash(sha))
+				}
+				must(t, refs.SetReference(ref))
+			}
+			if tc.remote != "" {
+				_, err := c.repo.CreateRemote(&config.RemoteConfig{Name: tc.remote, URLs: []string{"https://git.example.com/x"}})
+				must(t, err)
+			}
+			tree, err := git.OpenWorkingTree(c.dir)
+			must(t, err)
+			got, err := tree.ChangedSince(t.Context(), "")
+			if tc.err != "" {
+				var hint *git.HintError
+				if !errors.Is(err, vcs.ErrNotFound) || !errors.As(err, &hint) || !strings.Contains(err.Error(), tc.err) {
+					t.Errorf("error %v, want %q", err, tc.err)
+				}
+				return
+			}
+			if diff := cmp.Diff(tc.want, got, cmpopts.EquateEmpty()); err != nil || diff != "" {
+				t.Errorf("%v (-want +got):\n%s", err, diff)
+			}
+		})
 	}
 }
