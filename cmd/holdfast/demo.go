@@ -30,7 +30,7 @@ func newDemo() *cobra.Command {
 		Long: `Start a small forge with a repository of three workspaces, a small cloud and a
 Holdfast between them, tell the story step by step, and stay up for playing until
 Ctrl-C. Nothing outside this machine is touched, and nothing is left behind.`,
-		Args: cobra.NoArgs,
+		Args: takes(0, 0),
 	}
 	cmd.Flags().BoolVar(&auto, "auto", false, "play the whole story and end: exit code 0 only when each step was observed")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", `"text" or "json" (one object a line for each step)`)

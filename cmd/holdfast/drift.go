@@ -16,16 +16,18 @@ func newDrift() *cobra.Command {
 		Short: "Check now whether the cloud is what the working tree says",
 		Long: `Plan the workspaces of the working tree as it is and say for each whether the
 cloud matches it, and if not, why. Nothing is applied. Run it on the commit that
-was applied last.
+was applied last, where the state can be reached. DIR is a directory of the
+repository, the current one where it is left out.
 
 The exit code is 0 where everything is in sync, 2 where something drifted, and 1
 where a check failed.`,
-		Args: cobra.MaximumNArgs(1),
+		Example: "  holdfast drift\n  holdfast drift -w prod-vpc -o json",
+		Args:    takes(0, 1),
 	}
 	format := outputFlag(cmd)
-	cmd.Flags().StringSliceVarP(&names, "workspace", "w", nil, "check only these workspaces")
+	cmd.Flags().StringSliceVarP(&names, "workspace", "w", nil, "check only these workspaces (`name`, or several with commas)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		tree, c, err := openTree(argOr(args, "."))
+		tree, c, err := openTree(args)
 		if err != nil {
 			return err
 		}
@@ -42,7 +44,7 @@ where a check failed.`,
 		if err != nil {
 			return err
 		}
-		return printDrift(cmd, *format, append(results, broken...))
+		return printDrift(cmd, *format, inOrder(append(results, broken...)))
 	}
 	return cmd
 }
@@ -65,7 +67,7 @@ func printDrift(cmd *cobra.Command, format string, results []localResult) error 
 	for _, r := range results {
 		row := driftRow{Name: r.workspace.Name, Dir: r.workspace.Dir, Workspace: r.workspace.Workspace, State: "in_sync"}
 		if r.err != nil {
-			row.State, row.Class, row.Error, code = "unknown", plan.CheckError, r.err.Error(), 1
+			row.State, row.Class, row.Error, code = "unknown", plan.CheckError, explained(r.err), 1
 		} else if report := r.plan.DriftReport(false); report.Class != plan.InSync {
 			row.Class, row.Resources = report.Class, report.Resources
 			if report.Class != plan.ProviderNoise {
@@ -77,22 +79,42 @@ func printDrift(cmd *cobra.Command, format string, results []localResult) error 
 		}
 		rows = append(rows, row)
 	}
-	err := list(cmd.OutOrStdout(), format, rows, "workspace state class resources", func(r driftRow) []string {
+	err := list(cmd, format, rows, "workspaces", "workspace state class resources", func(r driftRow) []string {
 		var names []string
 		for _, d := range r.Resources {
 			names = append(names, d.Address+" "+d.Change)
 		}
 		what := strings.Join(names, ", ")
 		if r.Error != "" {
-			what = strings.ReplaceAll(r.Error, "\n", " ")
+			what = firstError(r.Error)
 		}
 		return []string{r.Name, r.State, string(r.Class), what}
 	})
 	if err != nil {
 		return fmt.Errorf("print: %w", err)
 	}
+	for _, r := range rows {
+		if r.Error != "" && format == "text" {
+			fmt.Fprintf(cmd.ErrOrStderr(), "\n%s: %s\n", r.Name, r.Error)
+		}
+	}
 	if code != 0 {
 		return code
 	}
 	return nil
+}
+
+// firstError is the line of an engine's output that says what is wrong, for a
+// table; all of it is shown below.
+func firstError(text string) string {
+	first := ""
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "Error: ") {
+			return line
+		}
+		if first == "" {
+			first = line
+		}
+	}
+	return first
 }

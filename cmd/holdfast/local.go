@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -24,7 +28,6 @@ type local struct {
 	engines  *terraform.Engines
 	progress *progress
 	parallel int
-	refresh  bool // plan what is there, not a change: for drift
 }
 
 // localResult is one workspace's plan.
@@ -34,8 +37,13 @@ type localResult struct {
 	err       error
 }
 
-// openTree finds the repository that dir is in and reads its configuration.
-func openTree(dir string) (*git.WorkingTree, *workspaces.Config, error) {
+// openTree finds the repository that a command's argument, or the current
+// directory, is in and reads its configuration.
+func openTree(args []string) (*git.WorkingTree, *workspaces.Config, error) {
+	dir, err := directory(args)
+	if err != nil {
+		return nil, nil, err
+	}
 	tree, err := git.OpenWorkingTree(dir)
 	if err != nil {
 		return nil, nil, err
@@ -65,26 +73,38 @@ func newLocal(root string, p *progress) (*local, error) {
 
 // plan plans all ws, some side by side, and returns the results in their
 // order.
-func (l *local) plan(ctx context.Context, ws []workspaces.Workspace) ([]localResult, error) {
+func (l *local) plan(ctx context.Context, ws []workspaces.Workspace) (_ []localResult, err error) {
 	dir, err := os.MkdirTemp("", "holdfast-plan-")
 	if err != nil {
 		return nil, fmt.Errorf("make directory for plans: %w", err)
 	}
 	defer os.RemoveAll(dir)
+	files, err := keepLockFiles(l.root, ws)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, files.restore()) }()
 	results := make([]localResult, len(ws))
+	// Engines that share a directory would write the same lock file.
+	using := map[string]*sync.Mutex{}
+	for _, w := range ws {
+		using[w.Dir] = &sync.Mutex{}
+	}
 	var done atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(l.parallel)
 	for i, w := range ws {
 		group.Go(func() error {
+			using[w.Dir].Lock()
+			defer using[w.Dir].Unlock()
 			if ctx.Err() != nil {
-				return context.Cause(ctx)
+				return ctx.Err()
 			}
 			l.progress.Step("planning %s (%d of %d done)", w.Name, done.Load(), len(ws))
 			results[i].workspace = w
 			results[i].plan, results[i].err = l.planOne(ctx, w, filepath.Join(dir, fmt.Sprint(i)))
 			done.Add(1)
-			return context.Cause(ctx)
+			return ctx.Err()
 		})
 	}
 	err = group.Wait()
@@ -94,10 +114,13 @@ func (l *local) plan(ctx context.Context, ws []workspaces.Workspace) ([]localRes
 
 func (l *local) planOne(ctx context.Context, w workspaces.Workspace, file string) (*plan.Plan, error) {
 	m := runner.Module(w, l.root, "local"+filepath.ToSlash(l.root)+"/"+w.Name)
-	m.Log = discard{}
+	m.Log = io.Discard
 	res, err := l.engines.Plan(ctx, m, file, terraform.PlanOptions{})
-	if err != nil || !res.Changes {
-		return &plan.Plan{}, err
+	if err != nil {
+		return nil, err
+	}
+	if !res.Changes {
+		return &plan.Plan{}, nil
 	}
 	raw, err := l.engines.Show(ctx, m, file)
 	if err != nil {
@@ -106,6 +129,39 @@ func (l *local) planOne(ctx context.Context, w workspaces.Workspace, file string
 	return plan.Parse(raw)
 }
 
-type discard struct{}
+// lockFiles are dependency lock files as they were before engines ran.
+type lockFiles map[string][]byte // by path; nil where there was none
 
-func (discard) Write(p []byte) (int, error) { return len(p), nil }
+// keepLockFiles reads the lock files of root modules: init writes them, and a
+// plan leaves the working tree as it is.
+func keepLockFiles(root string, ws []workspaces.Workspace) (lockFiles, error) {
+	files := lockFiles{}
+	for _, w := range ws {
+		path := filepath.Join(root, filepath.FromSlash(w.Dir), ".terraform.lock.hcl")
+		data, err := os.ReadFile(path)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("read dependency lock file: %w", err)
+		}
+		files[path] = data
+	}
+	return files, nil
+}
+
+// restore undoes what init did to them.
+func (f lockFiles) restore() error {
+	var errs []error
+	for path, was := range f {
+		now, err := os.ReadFile(path)
+		switch {
+		case errors.Is(err, os.ErrNotExist) && was == nil, err == nil && was != nil && bytes.Equal(now, was):
+		case was == nil:
+			errs = append(errs, os.Remove(path))
+		default:
+			errs = append(errs, os.WriteFile(path, was, 0o644))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("restore dependency lock file: %w", err)
+	}
+	return nil
+}

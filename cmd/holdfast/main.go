@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -54,14 +55,25 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 0
 	case errors.As(err, &code):
 		return int(code)
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		fmt.Fprintln(stderr, "holdfast: interrupted")
+		return exitInterrupted
 	}
-	fmt.Fprintln(stderr, "holdfast: "+err.Error())
-	var hint interface{ Hint() string }
-	if errors.As(err, &hint) && hint.Hint() != "" {
-		fmt.Fprintln(stderr, "hint: "+hint.Hint())
+	message, hint := err.Error(), hintOf(err)
+	if hint != "" {
+		// Some errors have it in their own text, for logs.
+		message = strings.Replace(message, " ("+hint+")", "", 1)
+	}
+	fmt.Fprintln(stderr, "holdfast: "+message)
+	if hint != "" {
+		fmt.Fprintln(stderr, "hint: "+hint)
 	}
 	return 1
 }
+
+// exitInterrupted is the exit code after Ctrl-C and SIGTERM: what shells give a
+// program that an interrupt has ended.
+const exitInterrupted = 130
 
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
@@ -71,11 +83,17 @@ func newRoot() *cobra.Command {
 merge gets that plan applied, and every workspace is planned again on a schedule
 so that drift is found and, where the team wants it, undone.
 
-Try it on this machine: holdfast demo`,
+Try it on this machine: holdfast demo
+
+Exit codes: 0 where all is well, 1 after a mistake or a failure, 130 when
+interrupted; "drift" and "diff" end with 2 where they found a difference.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version,
+		Args:          cobra.ArbitraryArgs,
+		RunE:          unknownCommand,
 	}
+	root.SetFlagErrorFunc(flagMistake)
 	root.AddCommand(
 		newServe(), newDemo(),
 		newPlan(), newDrift(), newWorkspaces(), newValidate(),

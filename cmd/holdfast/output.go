@@ -15,34 +15,52 @@ import (
 
 // outputFlag adds --output to a command that lists things.
 func outputFlag(cmd *cobra.Command) *string {
-	format := cmd.Flags().StringP("output", "o", "text", `"text" or "json" (an array of objects)`)
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
-	return format
+	format := "text"
+	choiceFlag(cmd, &format, "output", "o", "how to print: json is an array of objects", "text", "json")
+	return &format
 }
 
 // list prints rows as a JSON array, or as a table with the given header and
-// one line of cells for each row.
-func list[T any](w io.Writer, format string, rows []T, header string, cells func(T) []string) error {
-	switch format {
-	case "json":
+// one line of cells for each row. An empty table is an empty output, and a word
+// on the standard error that there are no such things.
+func list[T any](cmd *cobra.Command, format string, rows []T, things, header string, cells func(T) []string) error {
+	w := cmd.OutOrStdout()
+	if format == "json" {
 		if rows == nil {
 			rows = []T{}
 		}
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
 		return enc.Encode(rows)
-	case "text":
-		if len(rows) == 0 {
-			return nil
-		}
-		tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(tw, strings.ToUpper(strings.ReplaceAll(header, " ", "\t")))
-		for _, r := range rows {
-			fmt.Fprintln(tw, strings.Join(cells(r), "\t"))
-		}
-		return tw.Flush()
 	}
-	return fmt.Errorf(`--output %q is neither "text" nor "json"`, format)
+	if len(rows) == 0 {
+		_, err := fmt.Fprintln(cmd.ErrOrStderr(), "no "+things)
+		return err
+	}
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, strings.ToUpper(strings.ReplaceAll(header, " ", "\t")))
+	for _, r := range rows {
+		row := cells(r)
+		for i, c := range row {
+			row[i] = oneLine(c)
+		}
+		fmt.Fprintln(tw, strings.Join(row, "\t"))
+	}
+	return tw.Flush()
+}
+
+// oneLine makes text fit for a cell: what comes from hosts and engines may have
+// control characters in it.
+func oneLine(s string) string {
+	return printable(strings.Join(strings.Fields(s), " "))
+}
+
+// count is a number of things, in words that agree.
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 // progress tells what long work does: one line that changes on a terminal,

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -18,15 +20,19 @@ func newPlan() *cobra.Command {
 		Short: "Plan what the working tree changes, and print what would be posted",
 		Long: `Plan every workspace that the working tree changes since a ref, with the engine
 and the credentials of this shell, and print the comment that a pull request
-would get. Nothing is applied, and the working tree stays as it is.`,
+would get. What is not committed yet counts, untracked files too. Nothing is
+applied, and the working tree stays as it is. DIR is a directory of the
+repository, the current one where it is left out.
+
+The exit code is 0 where everything could be planned, else 1.`,
 		Example: "  holdfast plan\n  holdfast plan --since origin/main\n  holdfast plan -w prod-vpc",
-		Args:    cobra.MaximumNArgs(1),
+		Args:    takes(0, 1),
 	}
 	format := outputFlag(cmd)
-	cmd.Flags().StringVar(&since, "since", "", "the ref that changes are counted from (default: the remote's default branch, else main or master)")
-	cmd.Flags().StringSliceVarP(&names, "workspace", "w", nil, "plan these workspaces, changed or not")
+	cmd.Flags().StringVar(&since, "since", "", "the `ref` that changes are counted from (default: the remote's default branch, else main or master)")
+	cmd.Flags().StringSliceVarP(&names, "workspace", "w", nil, "plan these workspaces, changed or not (`name`, or several with commas)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		tree, c, err := openTree(argOr(args, "."))
+		tree, c, err := openTree(args)
 		if err != nil {
 			return err
 		}
@@ -50,7 +56,7 @@ would get. Nothing is applied, and the working tree stays as it is.`,
 		if err != nil {
 			return err
 		}
-		return printPlans(cmd, *format, append(results, broken...))
+		return printPlans(cmd, *format, inOrder(append(results, broken...)))
 	}
 	return cmd
 }
@@ -65,7 +71,7 @@ func printPlans(cmd *cobra.Command, format string, results []localResult) error 
 		row := planRow{Name: r.workspace.Name, Dir: r.workspace.Dir, Workspace: r.workspace.Workspace}
 		switch {
 		case r.err != nil:
-			w.State, w.Error, failed = "failed", r.err.Error(), true
+			w.State, w.Error, failed = "failed", explained(r.err), true
 		case r.plan.Empty():
 			w.State = "no_changes"
 		}
@@ -81,7 +87,7 @@ func printPlans(cmd *cobra.Command, format string, results []localResult) error 
 	}
 	var err error
 	if format == "json" {
-		err = list(cmd.OutOrStdout(), format, rows, "", nil)
+		err = list(cmd, format, rows, "", "", nil)
 	} else {
 		_, err = fmt.Fprintln(cmd.OutOrStdout(), markdown.Render(report, 1<<20))
 	}
@@ -135,20 +141,27 @@ func selectWorkspaces(c *workspaces.Config, names []string) ([]workspaces.Worksp
 			for _, w := range c.Workspaces {
 				all = append(all, w.Name)
 			}
-			err := error(fmt.Errorf("there is no workspace %q", name))
-			if near := workspaces.Nearest(name, all); near != "" {
-				err = hinted{err, fmt.Sprintf("did you mean %q? `holdfast workspaces` lists all", near)}
+			hint := workspaces.Nearest(name, all)
+			if hint == "" {
+				hint = "`holdfast workspaces` lists all"
 			}
-			return nil, err
+			return nil, hinted{fmt.Errorf("there is no workspace %q", name), hint}
 		}
 		ws = append(ws, w)
 	}
 	return ws, nil
 }
 
-func argOr(args []string, def string) string {
-	if len(args) > 0 {
-		return args[0]
+// inOrder sorts results by their workspaces' names.
+func inOrder(results []localResult) []localResult {
+	slices.SortFunc(results, func(a, b localResult) int { return strings.Compare(a.workspace.Name, b.workspace.Name) })
+	return results
+}
+
+// explained is an error with what it advises.
+func explained(err error) string {
+	if hint := hintOf(err); hint != "" {
+		return err.Error() + "\n" + hint
 	}
-	return def
+	return err.Error()
 }

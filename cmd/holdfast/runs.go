@@ -2,25 +2,33 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"strings"
+	"io/fs"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"holdfast/lock"
 	"holdfast/store"
+	"holdfast/store/sqlite"
 )
 
 // withStore opens the server's store for a command; a running server does not
-// mind.
+// mind. Where there is none, none is made.
 func withStore(f *serverFlags, do func(context.Context, *store.Store) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, _ []string) error {
 		s, err := f.settings()
 		if err != nil {
 			return err
 		}
-		st, _, err := openStore(cmd.Context(), s)
+		if _, err := os.Stat(s.StorePath()); errors.Is(err, fs.ErrNotExist) {
+			return hinted{fmt.Errorf("there is no store at %s", s.StorePath()),
+				"a server makes it when it first starts; say where that server's is: --config, --data-dir (HOLDFAST_DATA_DIR) or --store"}
+		}
+		// Without the server's key: nothing that is encrypted is read.
+		st, err := sqlite.Open(cmd.Context(), s.StorePath())
 		if err != nil {
 			return err
 		}
@@ -36,22 +44,26 @@ func newRuns() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "runs",
 		Short: "List the server's runs, newest first",
-		Args:  cobra.NoArgs,
+		Long: `List what the server planned, applied, checked and corrected, newest first. It
+reads the server's store and needs the right to do so; the server may be running
+or not.`,
+		Example: "  holdfast runs --config server.hcl\n  holdfast runs -w prod-vpc --kind apply -n 5",
+		Args:    takes(0, 0),
 	}
 	f.register(cmd)
 	format := outputFlag(cmd)
-	cmd.Flags().StringVar(&filter.Repository, "repository", "", "only those of HOST/OWNER/NAME")
-	cmd.Flags().StringVarP(&filter.Workspace, "workspace", "w", "", "only those of this workspace")
-	cmd.Flags().IntVar(&filter.PullRequest, "pull-request", 0, "only those of this pull request")
-	cmd.Flags().StringVar(&kind, "kind", "", "only plan, apply, drift or correct")
-	cmd.Flags().IntVarP(&filter.Limit, "limit", "n", 50, "at most this many")
-	cmd.RunE = withStore(&f, func(ctx context.Context, st *store.Store) error {
+	cmd.Flags().StringVar(&filter.Repository, "repository", "", "only those of this repository (`HOST/OWNER/NAME`)")
+	cmd.Flags().StringVarP(&filter.Workspace, "workspace", "w", "", "only those of this workspace, by `name`")
+	cmd.Flags().IntVar(&filter.PullRequest, "pull-request", 0, "only those of the pull request with this `number`")
+	choiceFlag(cmd, &kind, "kind", "", "only those of this kind", "plan", "apply", "drift", "correct")
+	cmd.Flags().IntVarP(&filter.Limit, "limit", "n", 50, "at most this `many`")
+	read := withStore(&f, func(ctx context.Context, st *store.Store) error {
 		filter.Kind = store.Kind(kind)
 		runs, err := st.Runs.List(ctx, filter)
 		if err != nil {
 			return err
 		}
-		return list(cmd.OutOrStdout(), *format, runs, "run kind state workspace pull commit created", func(r store.Run) []string {
+		return list(cmd, *format, runs, "runs", "run kind state workspace pull commit created", func(r store.Run) []string {
 			pull := "-"
 			if r.PullRequest != 0 {
 				pull = fmt.Sprintf("#%d", r.PullRequest)
@@ -59,6 +71,12 @@ func newRuns() *cobra.Command {
 			return []string{r.ID, string(r.Kind), string(r.State), r.Workspace, pull, r.Commit[:min(8, len(r.Commit))], r.CreatedAt.Local().Format(time.DateTime)}
 		})
 	})
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if filter.Limit < 1 {
+			return hinted{fmt.Errorf("--limit is %d, and at least one run has to be listed", filter.Limit), usageOf(cmd)}
+		}
+		return read(cmd, args)
+	}
 	return cmd
 }
 
@@ -67,7 +85,9 @@ func newLocks() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "locks",
 		Short: "List the locks that are held, by whom, since when and why",
-		Args:  cobra.NoArgs,
+		Long: `List the locks that the server's processes, pull requests and people hold. It
+reads the server's store; the server may be running or not.`,
+		Args: takes(0, 0),
 	}
 	f.register(cmd)
 	format := outputFlag(cmd)
@@ -76,8 +96,8 @@ func newLocks() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return list(cmd.OutOrStdout(), *format, leases, "lock holder why since", func(l lock.Lease) []string {
-			return []string{string(l.Key), l.Holder.Who, strings.ReplaceAll(l.Holder.Why, "\n", " "), l.Since.Local().Format(time.DateTime)}
+		return list(cmd, *format, leases, "locks are held", "lock holder why since", func(l lock.Lease) []string {
+			return []string{string(l.Key), l.Holder.Who, l.Holder.Why, l.Since.Local().Format(time.DateTime)}
 		})
 	})
 	return cmd
@@ -90,14 +110,20 @@ func newBackup() *cobra.Command {
 		Short: "Write a consistent copy of the store while the server runs",
 		Long: `Write a consistent copy of the store to a new file while the server runs: queue,
 locks, runs with their plans and logs, and the audit trail. Keep the server's key
-(the file "key" in the data directory) with it: plans and logs are encrypted.`,
-		Args: cobra.ExactArgs(1),
+(the file "key" in the data directory) with it: plans and logs are encrypted.
+A file that exists is never written over. To restore, stop the server and put
+the copy in the place of "holdfast.db" in the data directory.`,
+		Example: "  holdfast backup --config server.hcl /var/backups/holdfast-$(date +%F).db",
+		Args:    takes(1, 1),
 	}
 	f.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return withStore(&f, func(ctx context.Context, st *store.Store) error {
 			if err := st.Backup(ctx, args[0]); err != nil {
-				return fmt.Errorf("back up to %s: %w", args[0], err)
+				if errors.Is(err, store.ErrExists) {
+					return hinted{fmt.Errorf("back up to %s: the file exists", args[0]), "name a file that does not exist yet"}
+				}
+				return err
 			}
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "written to %s\n", args[0])
 			return err

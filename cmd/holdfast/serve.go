@@ -22,6 +22,7 @@ import (
 	"holdfast/store"
 	"holdfast/vcs/git"
 	"holdfast/web"
+	"holdfast/workspaces"
 )
 
 // shutdownGrace is how long running jobs may go on after SIGTERM before their
@@ -265,16 +266,25 @@ func (f *serverFlags) settings() (Settings, error) {
 			file = "server.hcl"
 		}
 	}
-	flags := map[string]string{}
+	flags, named := map[string]string{}, map[string]string{}
 	for name, variable := range map[string]string{"url": "HOLDFAST_URL", "listen": "HOLDFAST_LISTEN", "store": "HOLDFAST_STORE", "data-dir": "HOLDFAST_DATA_DIR", "workers": "HOLDFAST_WORKERS"} {
 		if flag := f.cmd.Flags().Lookup(name); flag != nil && flag.Changed {
-			flags[variable] = flag.Value.String()
+			flags[variable], named[variable] = flag.Value.String(), "--"+name
 		}
 	}
-	return LoadSettings(file, func(name string) (string, bool) {
+	s, err := LoadSettings(file, func(name string) (string, bool) {
 		if v, ok := flags[name]; ok {
 			return v, true
 		}
 		return os.LookupEnv(name)
 	})
+	var problems workspaces.Problems
+	if errors.As(err, &problems) {
+		for i, p := range problems {
+			if flag, ok := named[p.File]; ok {
+				problems[i].File = flag // what was typed, not the variable that it stands for
+			}
+		}
+	}
+	return s, err
 }

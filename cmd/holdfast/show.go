@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -20,50 +21,54 @@ func newShow() *cobra.Command {
 		Short: "Print what would be posted for a plan",
 		Long: `Print what would be posted on a pull request for a plan in Terraform's JSON
 format, as "terraform show -json PLAN" prints it. "-" reads standard input.`,
-		Args: cobra.ExactArgs(1),
+		Example: "  terraform show -json plan.bin | holdfast show -",
+		Args:    takes(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := readPlan(cmd.InOrStdin(), args[0])
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), markdown.Single(p, args[0], 1<<20))
-			return nil
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), markdown.Single(p, args[0], 1<<20))
+			return err
 		},
 	}
 	return cmd
 }
 
 func newDiff() *cobra.Command {
-	var output string
 	cmd := &cobra.Command{
 		Use:   "diff OLD.json NEW.json",
 		Short: "Compare two plans: are they the same change?",
 		Long: `Compare two plans in Terraform's JSON format as an apply does after a merge:
 OLD is what was reviewed, NEW what a plan says now. The exit code is 0 where NEW
-may be applied (identical, or narrower), 2 where it is another change.`,
-		Args: cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			old, err := readPlan(cmd.InOrStdin(), args[0])
-			if err != nil {
-				return err
-			}
-			now, err := readPlan(cmd.InOrStdin(), args[1])
-			if err != nil {
-				return err
-			}
-			c := plan.Compare(old, now)
-			if output == "json" {
-				err = list(cmd.OutOrStdout(), output, []plan.Comparison{c}, "", nil)
-			} else {
-				_, err = fmt.Fprintln(cmd.OutOrStdout(), markdown.CompareText(c, old, now))
-			}
-			if err == nil && c.Verdict == plan.Changed {
-				return exitError(2)
-			}
-			return err
-		},
+may be applied (identical, or narrower), 2 where it is another change, and 1
+where a plan cannot be read. "-" reads one of them from standard input.`,
+		Args: takes(2, 2),
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "text", `"text" or "json" (an array with one object)`)
+	format := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if args[0] == "-" && args[1] == "-" {
+			return hinted{errors.New("both plans are standard input"), usageOf(cmd)}
+		}
+		old, err := readPlan(cmd.InOrStdin(), args[0])
+		if err != nil {
+			return err
+		}
+		now, err := readPlan(cmd.InOrStdin(), args[1])
+		if err != nil {
+			return err
+		}
+		c := plan.Compare(old, now)
+		if *format == "json" {
+			err = list(cmd, *format, []plan.Comparison{c}, "", "", nil)
+		} else {
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), markdown.CompareText(c, old, now))
+		}
+		if err == nil && c.Verdict == plan.Changed {
+			return exitError(2)
+		}
+		return err
+	}
 	return cmd
 }
 

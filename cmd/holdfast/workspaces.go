@@ -16,12 +16,16 @@ func newWorkspaces() *cobra.Command {
 		Use:     "workspaces [DIR]",
 		Aliases: []string{"ws"},
 		Short:   "List the workspaces of the working tree",
-		Args:    cobra.MaximumNArgs(1),
+		Long: `List the workspaces of the repository that DIR, or the current directory, is in,
+as its files are now. A mistake that spoils one of them is told on the standard
+error; one that spoils all of them ends with exit code 1.`,
+		Example: "  holdfast workspaces\n  holdfast workspaces --changed-since main -o json",
+		Args:    takes(0, 1),
 	}
 	format := outputFlag(cmd)
-	cmd.Flags().StringVar(&since, "changed-since", "", "only those that differ from this ref, uncommitted changes included")
+	cmd.Flags().StringVar(&since, "changed-since", "", "only those that differ from this `ref`, uncommitted changes included")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		tree, c, err := openTree(argOr(args, "."))
+		tree, c, err := openTree(args)
 		if err != nil {
 			return err
 		}
@@ -36,7 +40,7 @@ func newWorkspaces() *cobra.Command {
 		for _, p := range c.Problems {
 			fmt.Fprintln(cmd.ErrOrStderr(), p)
 		}
-		return list(cmd.OutOrStdout(), *format, ws, "name dir workspace engine", func(w workspaces.Workspace) []string {
+		return list(cmd, *format, ws, "workspaces", "name dir workspace engine", func(w workspaces.Workspace) []string {
 			return []string{w.Name, w.Dir, w.Workspace, w.Engine}
 		})
 	}
@@ -44,31 +48,54 @@ func newWorkspaces() *cobra.Command {
 }
 
 func newValidate() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "validate [DIR]",
 		Short: "Check holdfast.hcl and what it names",
-		Args:  cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			dir := argOr(args, ".")
-			if tree, err := git.OpenWorkingTree(dir); err == nil {
-				dir = tree.Root
-			}
-			c, err := workspaces.Load(dir)
-			var problems workspaces.Problems
-			if err != nil && !errors.As(err, &problems) {
-				return err
-			}
-			if c != nil {
-				problems = append(problems, c.Problems...)
-			}
-			for _, p := range problems {
-				fmt.Fprintln(cmd.ErrOrStderr(), p)
-			}
-			if len(problems) > 0 {
-				return exitError(1)
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%d workspaces, no mistakes\n", len(c.Workspaces))
-			return nil
-		},
+		Long: `Check holdfast.hcl of the repository that DIR, or the current directory, is in:
+its own words, the directories, files and workspaces that it names, and whether
+the configurations there can be read. Each mistake is shown with its place.
+
+The exit code is 0 without mistakes, else 1.`,
+		Args: takes(0, 1),
 	}
+	format := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		dir, err := directory(args)
+		if err != nil {
+			return err
+		}
+		if tree, err := git.OpenWorkingTree(dir); err == nil {
+			dir = tree.Root
+		}
+		c, err := workspaces.Load(dir)
+		var problems workspaces.Problems
+		if err != nil && !errors.As(err, &problems) {
+			return err
+		}
+		if c != nil {
+			problems = append(problems, c.Problems...)
+		}
+		if err := printProblems(cmd, *format, c, problems); err != nil {
+			return err
+		}
+		if len(problems) > 0 {
+			return exitError(1)
+		}
+		return nil
+	}
+	return cmd
+}
+
+// printProblems prints what validate found; c is nil where nothing could be
+// read.
+func printProblems(cmd *cobra.Command, format string, c *workspaces.Config, problems workspaces.Problems) error {
+	if format == "json" {
+		return list(cmd, format, problems, "", "", nil)
+	}
+	if len(problems) == 0 {
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s, no mistakes\n", count(len(c.Workspaces), "workspace", "workspaces"))
+		return err
+	}
+	_, err := fmt.Fprintf(cmd.ErrOrStderr(), "%s\n\n%s\n", problems, count(len(problems), "mistake", "mistakes"))
+	return err
 }
