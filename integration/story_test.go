@@ -245,7 +245,8 @@ func TestTwoHundredWorkspaces(t *testing.T) {
 	sha := w.repo.Push("many", change, "many")
 	number := w.repo.OpenPull(giteatest.OpenPull{Head: "many"})
 	runs := w.ended(n, store.RunFilter{PullRequest: number})
-	body := w.comment(number, "200", w.url+"/runs/")
+	w.statuses(sha, "success", "holdfast")
+	body := w.comment(number, w.url+"/runs/", w.url+"/pulls/")
 	if len(body) > 65_536 {
 		t.Errorf("the comment has %d bytes", len(body))
 	}
@@ -254,7 +255,6 @@ func TestTwoHundredWorkspaces(t *testing.T) {
 			t.Errorf("%s is %s, in the comment: %t", r.Workspace, r.State, strings.Contains(body, r.Workspace))
 		}
 	}
-	w.statuses(sha, "success", "holdfast")
 	w.quiet()
 }
 
@@ -287,8 +287,14 @@ func TestDirectMergeAndSquash(t *testing.T) {
 // TestDeletedRootModule destroys nothing and says so.
 func TestDeletedRootModule(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, fiveWorkspaces())
+	w := newWorld(t, map[string]string{"README.md": "empty"})
 	w.start()
+	w.repo.Push("new", map[string]string{"c/main.tf": providers + "provider \"smallcloud\" {}\n" + server("c")}, "Add c")
+	added := w.repo.OpenPull(giteatest.OpenPull{Head: "new"})
+	w.ended(1, store.RunFilter{Kind: store.KindPlan, PullRequest: added})
+	w.repo.Merge(added, "merge")
+	w.ended(1, store.RunFilter{Kind: store.KindApply, PullRequest: added})
+
 	w.repo.PushChange(gittest.Change{Branch: "gone", Delete: []string{"c/main.tf"}, Message: "Remove c"})
 	number := w.repo.OpenPull(giteatest.OpenPull{Head: "gone"})
 	w.comment(number, "deletes the root module")
@@ -296,5 +302,8 @@ func TestDeletedRootModule(t *testing.T) {
 	w.quiet()
 	if runs := w.runs(store.RunFilter{PullRequest: number}); len(runs) != 0 {
 		t.Errorf("runs of a deleted root module:\n%s", w.describe())
+	}
+	if n := len(w.cloud.resources()); n != 1 {
+		t.Errorf("the cloud has %d resources instead of 1", n)
 	}
 }
