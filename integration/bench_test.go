@@ -18,8 +18,8 @@ import (
 
 const (
 	benchWorkspaces = 20
-	benchParallel   = 4 // the server's workers, and the floor's
-	benchPairs      = 5 // measured pairs, after one of each that warms up
+	benchParallel   = 4  // the server's workers, and the floor's
+	benchPairs      = 15 // measured pairs, after one of each that warms up
 )
 
 // content writes the files of a workspace; n is another change each time.
@@ -41,14 +41,15 @@ func cloudy(name string, n int) string {
 type bench struct {
 	*world
 	content content
+	count   int // of root modules
 	number  int
 	floor   string
 	engine  *countedEngine
 }
 
-func newBench(t testing.TB, c content) *bench {
+func newBench(t testing.TB, c content, count int) *bench {
 	t.Helper()
-	b := &bench{world: newWorld(t, map[string]string{"README.md": "measured\n"}), content: c, engine: newCountedEngine(t)}
+	b := &bench{world: newWorld(t, map[string]string{"README.md": "measured\n"}), content: c, count: count, engine: newCountedEngine(t)}
 	b.env = append(b.env, "PATH="+b.engine.path())
 	b.start()
 	return b
@@ -57,7 +58,7 @@ func newBench(t testing.TB, c content) *bench {
 // files are all root modules with change n, below a directory for Git.
 func (b *bench) files(n int) map[string]string {
 	files := map[string]string{}
-	for i := range benchWorkspaces {
+	for i := range b.count {
 		name := fmt.Sprintf("ws%02d", i)
 		files[name+"/main.tf"] = b.content(name, n)
 	}
@@ -101,8 +102,8 @@ func (b *bench) pullRequest(n int) took {
 			b.Fatalf("%s is %s: %s", r.Workspace, r.State, r.Error)
 		}
 	}
-	if len(runs) != benchWorkspaces {
-		b.Fatalf("there are %d runs instead of %d", len(runs), benchWorkspaces)
+	if len(runs) != b.count {
+		b.Fatalf("there are %d runs instead of %d", len(runs), b.count)
 	}
 	b.quiet()
 	return took{posted.Sub(began), first.Sub(began), posted.Sub(last)}
@@ -139,7 +140,7 @@ func (b *bench) inAll(commands ...[]string) {
 	b.Helper()
 	var group errgroup.Group
 	group.SetLimit(benchParallel)
-	for i := range benchWorkspaces {
+	for i := range b.count {
 		group.Go(func() error {
 			for _, args := range commands {
 				cmd := exec.Command(b.engine.file(), args...)
@@ -168,7 +169,7 @@ func BenchmarkPullRequest(b *testing.B) {
 	}{{"terraform_data", plain}, {"provider", cloudy}} {
 		name := variant.name
 		b.Run(name, func(b *testing.B) {
-			x := newBench(b, variant.content)
+			x := newBench(b, variant.content, benchWorkspaces)
 			x.pullRequest(0)
 			x.plainTerraform(0)
 			x.engine.reset()
@@ -184,16 +185,17 @@ func BenchmarkPullRequest(b *testing.B) {
 				ours, starts, reports, floors = append(ours, t.all), append(starts, t.start), append(reports, t.report), append(floors, f)
 				ratios = append(ratios, t.all*1000/f)
 			}
-			processes := 0
-			for _, count := range started {
-				processes += count
-			}
-			each := float64(processes) / benchPairs / benchWorkspaces
+			x.engine.reset()
+			x.merge()
+			applied := x.engine.take()
+			x.pushUnchanged(benchPairs)
+			unchanged := x.engine.take()
 			ratio := float64(median(ratios)) / 1000
 			b.ReportMetric(median(ours).Seconds(), "s/pull-request")
 			b.ReportMetric(median(floors).Seconds(), "s/floor")
 			b.ReportMetric(ratio, "ratio")
-			b.ReportMetric(each, "engines/workspace")
+			b.ReportMetric(perWorkspace(started)/benchPairs, "engines/workspace")
+			b.ReportMetric(perWorkspace(unchanged), "engines/unchanged")
 			b.ReportMetric(0, "ns/op") // says nothing here
 			b.Logf(`a pull request of %d workspaces, %d at once (%s), medians of %d:
   webhook to posted       %6.2f s   %s
@@ -201,11 +203,21 @@ func BenchmarkPullRequest(b *testing.B) {
     last run to posted    %6.2f s   %s
   plain plan and show     %6.2f s   %s
   ratio                   %6.2f     (each pair: %s thousandths)
-  engine processes per workspace: %.2f %v`, benchWorkspaces, benchParallel, name, benchPairs,
+  engine processes for each workspace: with changes %.2f %v, without %.2f %v, in its apply %.2f %v`, benchWorkspaces, benchParallel, name, benchPairs,
 				median(ours).Seconds(), rounded(ours), median(starts).Seconds(), rounded(starts), median(reports).Seconds(), rounded(reports),
-				median(floors).Seconds(), rounded(floors), ratio, fmt.Sprint(ints(ratios)), each, started)
+				median(floors).Seconds(), rounded(floors), ratio, fmt.Sprint(ints(ratios)),
+				perWorkspace(started)/benchPairs, started, perWorkspace(unchanged), unchanged, perWorkspace(applied), applied)
 		})
 	}
+}
+
+// perWorkspace is how many engine processes there were for each workspace.
+func perWorkspace(commands map[string]int) float64 {
+	all := 0
+	for _, n := range commands {
+		all += n
+	}
+	return float64(all) / benchWorkspaces
 }
 
 func median(d []time.Duration) time.Duration {
@@ -227,53 +239,4 @@ func ints(d []time.Duration) []int64 {
 		out = append(out, int64(x))
 	}
 	return out
-}
-
-// countedEngine is a `terraform` that writes down how it is called and then is
-// the real one.
-type countedEngine struct {
-	testing.TB
-	dir string
-}
-
-func newCountedEngine(t testing.TB) *countedEngine {
-	t.Helper()
-	terraform, err := exec.LookPath("terraform")
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := &countedEngine{t, t.TempDir()}
-	script := fmt.Sprintf("#!/bin/sh\necho \"$1\" >>'%s'\nexec '%s' \"$@\"\n", e.calls(), terraform)
-	if err := os.WriteFile(e.file(), []byte(script), 0o755); err != nil { //nolint:gosec // it is executed
-		t.Fatal(err)
-	}
-	return e
-}
-
-func (e *countedEngine) file() string  { return filepath.Join(e.dir, "terraform") }
-func (e *countedEngine) calls() string { return filepath.Join(e.dir, "calls") }
-func (e *countedEngine) path() string {
-	return e.dir + string(os.PathListSeparator) + os.Getenv("PATH")
-}
-
-// take returns how often each command was started since the last take.
-func (e *countedEngine) take() map[string]int {
-	e.Helper()
-	data, err := os.ReadFile(e.calls())
-	if err != nil && !os.IsNotExist(err) {
-		e.Fatal(err)
-	}
-	e.reset()
-	counts := map[string]int{}
-	for _, command := range strings.Fields(string(data)) {
-		counts[command]++
-	}
-	return counts
-}
-
-func (e *countedEngine) reset() {
-	e.Helper()
-	if err := os.Remove(e.calls()); err != nil && !os.IsNotExist(err) {
-		e.Fatal(err)
-	}
 }
