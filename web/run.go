@@ -39,8 +39,8 @@ func (s *server) run(w http.ResponseWriter, r *http.Request) {
 	}
 	page := runPage{Run: run, R: s.parseResult(run), Live: !run.State.Ended()}
 	page.Diff = s.diff(r, run.ID+"/plan.json", &page.PlanLost)
-	if page.R.Comparison != nil {
-		page.Reviewed = s.diff(r, run.ID+"/reviewed.json", &page.PlanLost)
+	if page.R.Reviewed != "" && run.State == store.Held {
+		page.Reviewed = s.diff(r, page.R.Reviewed+"/plan.json", &page.PlanLost)
 	}
 	chunks, err := s.Store.Artifacts.Chunks(ctx, run.ID+"/log", 0)
 	if err != nil {

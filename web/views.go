@@ -19,6 +19,7 @@ type result struct {
 	Summary    plan.Summary      `json:"summary"`
 	Digest     string            `json:"digest"`
 	Comparison *plan.Comparison  `json:"comparison"`
+	Reviewed   string            `json:"reviewed"` // the run whose plan was reviewed
 	Drift      *plan.DriftReport `json:"drift"`
 	Engine     string            `json:"engine"`
 	Notes      []string          `json:"notes"`

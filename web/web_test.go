@@ -176,11 +176,11 @@ func TestRunPage(t *testing.T) {
 func TestHeldRunShowsBothPlans(t *testing.T) {
 	s := newSite(t, web.Config{})
 	s.run(store.Run{ID: "R1", Kind: store.KindApply, State: store.Held, Error: "The plan is not the one that was reviewed.",
-		Result: json.RawMessage(`{"summary":{"change":1},"comparison":{"verdict":"changed","differences":[{"address":"smallcloud_server.web","attribute":"size","reviewed":"medium","now":"large"}],"same_resources":true}}`)})
+		Result: json.RawMessage(`{"summary":{"change":1},"reviewed":"R0","comparison":{"verdict":"changed","differences":[{"address":"smallcloud_server.web","attribute":"size","reviewed":"medium","now":"large"}],"same_resources":true}}`)})
 	now, reviewed := samplePlan(), samplePlan()
 	reviewed.Changes[0].After = json.RawMessage(`{"name":"web","size":"medium"}`)
 	s.put("R1/plan.json", now)
-	s.put("R1/reviewed.json", reviewed)
+	s.put("R0/plan.json", reviewed)
 	if err := s.store.Audit.Append(t.Context(), store.Entry{ID: "A1", At: time.Now(), Who: "holdfast", Action: "hold", Repository: repository, Run: "R1", Why: "plans differ"}); err != nil {
 		t.Fatal(err)
 	}

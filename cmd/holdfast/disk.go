@@ -1,7 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,4 +26,22 @@ func checkDisk(dir string) error {
 		}
 	}
 	return nil
+}
+
+// lockDataDir takes the data directory for this process: mirrors, checkouts
+// and engines' directories in it have one user at a time. The lock ends with
+// the process, however that ends.
+func lockDataDir(dir string) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(dir, "server.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the data directory: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, hinted{fmt.Errorf("another Holdfast uses the data directory %s", dir), "end it, or give this one another (data_dir, HOLDFAST_DATA_DIR, --data-dir)"}
+		}
+		return nil, fmt.Errorf("lock the data directory: %w", err)
+	}
+	return func() { _ = f.Close() }, nil
 }
