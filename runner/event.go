@@ -166,10 +166,8 @@ func (r *Runner) settle(ctx context.Context, pr vcs.PullRequest, old, next pullR
 			}
 		}
 	}
-	for _, j := range jobs {
-		if err := r.enqueueRun(ctx, j.run, j.in, queue.PriorityInteractive); err != nil {
-			return err
-		}
+	if err := r.enqueueRuns(ctx, queue.PriorityInteractive, jobs...); err != nil {
+		return err
 	}
 	return r.enqueueReportIn(ctx, pr.Repository, pr.Number, 0)
 }

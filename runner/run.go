@@ -413,15 +413,25 @@ func (r *Runner) startRun(ctx context.Context, run store.Run, in runPayload, p q
 
 // enqueueRun queues the job of a run that has not ended.
 func (r *Runner) enqueueRun(ctx context.Context, run store.Run, in runPayload, p queue.Priority) error {
-	in.Run = run.ID
-	payload, err := json.Marshal(in)
-	if err != nil {
-		return err
+	return r.enqueueRuns(ctx, p, plannedRun{run, in})
+}
+
+// enqueueRuns queues the jobs of runs that have not ended, all or none: one
+// durable write, whatever their number.
+func (r *Runner) enqueueRuns(ctx context.Context, p queue.Priority, runs ...plannedRun) error {
+	jobs := make([]queue.Job, len(runs))
+	for i, x := range runs {
+		x.in.Run = x.run.ID
+		payload, err := json.Marshal(x.in)
+		if err != nil {
+			return err
+		}
+		jobs[i] = queue.Job{
+			Kind: string(x.run.Kind), Group: "workspace/" + x.run.Repository + "/" + x.run.Workspace,
+			Key: "run/" + x.run.ID, Limit: x.run.Repository, Priority: p, Payload: payload,
+		}
 	}
-	_, err = r.Queue.Enqueue(ctx, queue.Job{
-		Kind: string(run.Kind), Group: "workspace/" + run.Repository + "/" + run.Workspace,
-		Key: "run/" + run.ID, Limit: run.Repository, Priority: p, Payload: payload,
-	})
+	_, err := r.Queue.Enqueue(ctx, jobs...)
 	return err
 }
 
