@@ -29,8 +29,8 @@ type process struct {
 
 // run starts the process, waits for it and returns its exit code and what it
 // wrote to standard error. When ctx ends, the engine is interrupted, so that it
-// gives its locks back, and killed after the grace time, with all that it has
-// started. The error is a context's, or one of starting; an exit code is none.
+// gives its locks back, once more after a third of the grace time, and killed
+// at its end, with all that it has started. The error is a context's, or one of starting; an exit code is none.
 func (p process) run(ctx context.Context) (code int, errText string, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, "", err
@@ -46,8 +46,12 @@ func (p process) run(ctx context.Context) (code int, errText string, err error) 
 	}
 	cmd.Stderr = io.MultiWriter(log, stderr)
 	ownGroup(cmd)
-	var killer *time.Timer
+	var killer, again *time.Timer
 	cmd.Cancel = func() error {
+		// Terraform loses an interrupt that comes between its taking the
+		// state's lock and its first step, and waits for a provider that does
+		// not stop. The second one ends it at once, with the lock given back.
+		again = time.AfterFunc(p.grace/3, func() { _ = interrupt(cmd) })
 		killer = time.AfterFunc(p.grace, func() { killGroup(cmd) })
 		return interrupt(cmd)
 	}
@@ -55,6 +59,7 @@ func (p process) run(ctx context.Context) (code int, errText string, err error) 
 	cmd.WaitDelay = p.grace + 5*time.Second
 	err = cmd.Run()
 	if killer != nil { // Cancel ran, and Run has waited for it
+		again.Stop()
 		killer.Stop()
 		killGroup(cmd)
 	}

@@ -40,7 +40,8 @@ type Config struct {
 	// makes it stop at once. Defaults to 5 minutes.
 	Grace time.Duration
 	// PlanGrace is how long any other interrupted command may take before it
-	// is killed. Defaults to 30 seconds.
+	// is killed; after a third of it, it is interrupted a second time. Defaults
+	// to 30 seconds.
 	PlanGrace time.Duration
 	// InstallTimeout bounds the installation of an engine. Defaults to 5
 	// minutes; a network that is not there is noticed within seconds.

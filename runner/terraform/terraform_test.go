@@ -516,6 +516,30 @@ esac
 	}
 }
 
+// A plan whose engine has lost the first interrupt gives its locks back after
+// the second, long before it would be killed.
+func TestPlanInterruptedTwice(t *testing.T) {
+	r := newRig(t, terraform.Config{PlanGrace: 1500 * time.Millisecond}, map[string]string{"app/main.tf": oneResource})
+	version := r.plan(t).Version
+	r.engine(t, "terraform", `#!/bin/sh
+case "$1" in
+version) echo '{"terraform_version":"`+version+`"}' ;;
+plan) trap 'trap "touch unlocked; exit 1" INT' INT; touch started; while :; do sleep 0.05; done ;;
+esac
+`)
+	ctx, cancel := context.WithCancel(t.Context())
+	planned := make(chan error, 1)
+	go func() {
+		_, err := r.Plan(ctx, r.m, r.file("plan"), terraform.PlanOptions{})
+		planned <- err
+	}()
+	waitFor(t, func() bool { return exists(filepath.Join(r.m.Dir, "started")) })
+	cancel()
+	if err := <-planned; !errors.Is(err, context.Canceled) || !exists(filepath.Join(r.m.Dir, "unlocked")) {
+		t.Errorf("Plan: %v; unlocked: %t", err, exists(filepath.Join(r.m.Dir, "unlocked")))
+	}
+}
+
 func TestEnvironmentOfProgramsInTheConfiguration(t *testing.T) {
 	t.Setenv("HOLDFAST_WEBHOOK_SECRET", "server's own")
 	t.Setenv("GITEA_TOKEN", "server's own")
