@@ -109,8 +109,9 @@ func printDrift(cmd *cobra.Command, format string, results []localResult) error 
 func firstError(text string) string {
 	first := ""
 	for line := range strings.Lines(text) {
-		if line = strings.TrimSpace(line); strings.HasPrefix(line, "Error: ") {
-			return line
+		line = strings.TrimSpace(line)
+		if i := strings.Index(line, "Error: "); i >= 0 {
+			return line[i:]
 		}
 		if first == "" {
 			first = line

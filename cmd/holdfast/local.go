@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -61,6 +62,8 @@ func newLocal(root string, p *progress) (*local, error) {
 	engines, err := terraform.New(terraform.Config{
 		DataDir: filepath.Join(cache, "holdfast"),
 		Pass:    []string{"*"}, // it is the user's own shell
+		// Somebody waits at the keyboard.
+		PlanGrace: 15 * time.Second,
 		Progress: func(line string) {
 			p.Line("%s", line)
 		},
@@ -91,6 +94,10 @@ func (l *local) plan(ctx context.Context, ws []workspaces.Workspace) (_ []localR
 		using[w.Dir] = &sync.Mutex{}
 	}
 	var done atomic.Int64
+	told := context.AfterFunc(ctx, func() {
+		l.progress.Line("stopping: engines give their locks back (interrupt again to end at once)")
+	})
+	defer told()
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(l.parallel)
 	for i, w := range ws {
