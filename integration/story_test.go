@@ -307,3 +307,33 @@ func TestDeletedRootModule(t *testing.T) {
 		t.Errorf("the cloud has %d resources instead of 1", n)
 	}
 }
+
+// TestMergeWithoutApproval holds what was merged without the approval that the
+// default branch asks for.
+func TestMergeWithoutApproval(t *testing.T) {
+	t.Parallel()
+	files := fiveWorkspaces()
+	files["holdfast.hcl"] = "defaults {\n  apply {\n    requires = [\"approved\"]\n  }\n}\n"
+	w := newWorld(t, files)
+	w.start()
+	merge := func(branch, server1 string, approve bool) store.Run {
+		w.repo.Push(branch, map[string]string{"c/" + branch + ".tf": server(server1)}, branch)
+		number := w.repo.OpenPull(giteatest.OpenPull{Head: branch, Author: "ada"})
+		w.ended(1, store.RunFilter{Kind: store.KindPlan, PullRequest: number})
+		w.comment(number, server1)
+		w.repo.Review(number, "ada", "APPROVED", "mine")
+		if approve {
+			w.repo.Review(number, "grace", "APPROVED", "good")
+		}
+		w.repo.Merge(number, "merge")
+		return w.ended(1, store.RunFilter{Kind: store.KindApply, PullRequest: number})[0]
+	}
+	w.repo.Grant("grace", "write")
+	if run := merge("alone", "alone", false); run.State != store.Held || !strings.Contains(run.Error, "approved") {
+		t.Errorf("without approval: %s %s", run.State, run.Error)
+	}
+	if run := merge("seconded", "seconded", true); run.State != store.Applied {
+		t.Errorf("with approval: %s %s", run.State, run.Error)
+	}
+	w.quiet()
+}

@@ -30,8 +30,8 @@ var errDetached = errors.New("the engine goes on without this process")
 // merged queues the applies of a merged pull request.
 func (r *Runner) merged(ctx context.Context, pr vcs.PullRequest, old pullRecord) error {
 	next := old
-	next.Head, next.State, next.Merge, next.URL, next.Title = pr.HeadSHA, pr.State, pr.MergeSHA, pr.URL, pr.Title
-	next.Notice, next.Problems = "", nil
+	next.Head, next.State, next.Merge, next.URL, next.Title, next.Author = pr.HeadSHA, pr.State, pr.MergeSHA, pr.URL, pr.Title, pr.Author
+	next.Notice, next.Refused, next.Problems = "", false, nil
 	next.Workspaces = slices.Clone(old.Workspaces)
 	if err := r.fetch(ctx, pr.Repository, ""); err != nil {
 		return err
@@ -63,8 +63,12 @@ func (r *Runner) merged(ctx context.Context, pr vcs.PullRequest, old pullRecord)
 			return err
 		}
 	}
+	gates, err := r.gatesAt(ctx, h, pr, c)
+	if err != nil {
+		return err
+	}
 	for i := range next.Workspaces {
-		if err := r.applyFor(ctx, pr, c, dir, &next.Workspaces[i]); err != nil {
+		if err := r.applyFor(ctx, pr, mergedConfig{c, dir, gates}, &next.Workspaces[i]); err != nil {
 			return err
 		}
 	}
@@ -73,8 +77,15 @@ func (r *Runner) merged(ctx context.Context, pr vcs.PullRequest, old pullRecord)
 	return r.settle(ctx, pr, old, next, nil)
 }
 
+// mergedConfig is what the merge commit says, and what holds at the merge.
+type mergedConfig struct {
+	*workspaces.Config
+	dir   string // the commit's files
+	gates requirements
+}
+
 // applyFor queues the apply of one workspace of a merged pull request.
-func (r *Runner) applyFor(ctx context.Context, pr vcs.PullRequest, c *workspaces.Config, dir string, pw *pullWorkspace) error {
+func (r *Runner) applyFor(ctx context.Context, pr vcs.PullRequest, c mergedConfig, pw *pullWorkspace) error {
 	if pw.Deleted {
 		return nil
 	}
@@ -84,12 +95,12 @@ func (r *Runner) applyFor(ctx context.Context, pr vcs.PullRequest, c *workspaces
 		return nil
 	}
 	w := c.Workspaces[i]
-	if pw.Problem = problemsOf(c, w.Name); len(pw.Problem) > 0 {
+	if pw.Problem = problemsOf(c.Config, w.Name); len(pw.Problem) > 0 {
 		return nil
 	}
-	in := runPayload{Workspace: w}
+	in := runPayload{Workspace: w, Who: pr.Author, Refused: c.gates.unmet(w.Apply.Requires)}
 	var err error
-	if in.Inputs, err = c.Inputs(dir, w); err != nil {
+	if in.Inputs, err = c.Inputs(c.dir, w); err != nil {
 		pw.Problem = workspaces.Problems{{Workspace: w.Name, File: w.Dir, Message: err.Error()}}
 		return nil
 	}
@@ -160,6 +171,9 @@ func (r *Runner) apply(ctx context.Context, x *execution) (verdict, error) {
 		}
 		if x.in.Workspace.Apply.On == "comment" {
 			return verdict{store.Held, "This workspace is applied on a comment (apply.on), not on the merge."}, nil
+		}
+		if x.in.Refused != "" {
+			return verdict{store.Held, x.in.Refused}, nil
 		}
 	}
 	seen, err := r.reviewedBy(ctx, x.result.Reviewed)
@@ -413,7 +427,7 @@ func (x *execution) resolve(ctx context.Context) (*verdict, error) {
 // auditApply writes who applies what into the audit trail.
 func (x *execution) auditApply(ctx context.Context) error {
 	return x.r.audit(ctx, store.Entry{
-		ID: x.run.ID, Action: string(x.run.Kind), Repository: x.run.Repository, Workspace: x.run.Workspace, Run: x.run.ID,
+		ID: x.run.ID + "/apply", Who: x.in.Who, Action: string(x.run.Kind), Repository: x.run.Repository, Workspace: x.run.Workspace, Run: x.run.ID,
 		Why: fmt.Sprintf("commit %s, plan %s", short(x.run.Commit), short(x.result.Digest)),
 	})
 }

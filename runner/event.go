@@ -80,8 +80,9 @@ func (r *Runner) pullRequest(ctx context.Context, repo vcs.Repository, number in
 // opened plans what an open pull request changes, as far as that is not
 // planned yet.
 func (r *Runner) opened(ctx context.Context, pr vcs.PullRequest, old pullRecord) error {
-	next := pullRecord{Head: pr.HeadSHA, State: pr.State, URL: pr.URL, Title: pr.Title}
+	next := pullRecord{Head: pr.HeadSHA, State: pr.State, URL: pr.URL, Title: pr.Title, Author: pr.Author}
 	if pr.Fork {
+		next.Refused = true
 		next.Notice = "This pull request comes from a fork, so nothing is planned: its code would run with this server's credentials."
 		return r.settle(ctx, pr, old, next, nil)
 	}
@@ -110,7 +111,7 @@ func (r *Runner) opened(ctx context.Context, pr vcs.PullRequest, old pullRecord)
 			next.Workspaces = append(next.Workspaces, pw)
 			continue
 		}
-		in := runPayload{Workspace: a.Workspace, FetchRef: pr.FetchRef}
+		in := runPayload{Workspace: a.Workspace, FetchRef: pr.FetchRef, Who: pr.Author}
 		if in.Inputs, err = c.head.Inputs(c.dir, a.Workspace); err != nil {
 			pw.Problem = workspaces.Problems{{Workspace: pw.Name, File: a.Workspace.Dir, Message: err.Error()}}
 			next.Workspaces = append(next.Workspaces, pw)

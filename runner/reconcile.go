@@ -5,9 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"time"
 
 	"holdfast/queue"
+	"holdfast/store"
 	"holdfast/vcs"
 	"holdfast/workspaces"
 )
@@ -15,6 +19,9 @@ import (
 // Start makes sure that every repository is reconciled from now on, first at
 // once: what happened while nothing ran is found.
 func (r *Runner) Start(ctx context.Context) error {
+	if err := r.sweep(ctx); err != nil {
+		return fmt.Errorf("remove what ended runs left: %w", err)
+	}
 	for _, repo := range r.repositories {
 		payload, err := json.Marshal(repo.Repository)
 		if err != nil {
@@ -22,10 +29,34 @@ func (r *Runner) Start(ctx context.Context) error {
 		}
 		name := "reconcile/" + repo.String()
 		_, err = r.Queue.Enqueue(ctx, queue.Job{
-			Kind: JobReconcile, Group: name, Key: name, Priority: queue.PriorityInteractive, Payload: payload,
+			Kind: JobReconcile, Group: name, Key: name, Priority: queue.PriorityPrompt, Payload: payload,
 		})
 		if err != nil {
 			return fmt.Errorf("queue %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// sweep removes the files of runs that have ended: a killed process could not.
+func (r *Runner) sweep(ctx context.Context) error {
+	runs := filepath.Join(r.DataDir, "runs")
+	entries, err := os.ReadDir(runs)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		run, err := r.Store.Runs.Get(ctx, e.Name())
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		if err != nil || run.State.Ended() {
+			if err := os.RemoveAll(filepath.Join(runs, e.Name())); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -76,6 +76,11 @@ type pullRecord struct {
 	Problems   workspaces.Problems `json:"problems,omitempty"`
 	// Notice says why nothing is planned or applied, where that needs saying.
 	Notice string `json:"notice,omitempty"`
+	// Refused is set where nothing is planned although something may be
+	// affected: such a pull request is told so, and its status is not a
+	// success.
+	Refused bool   `json:"refused,omitempty"`
+	Author  string `json:"author,omitempty"`
 }
 
 // pullWorkspace is a workspace that a pull request concerns.

@@ -46,7 +46,7 @@ func (r *Runner) handleReport(ctx context.Context, job queue.Job) error {
 	if err != nil {
 		return err
 	}
-	posted := poster{r: r, host: h, repo: in.Repository, number: in.Number, sha: rec.Head}
+	posted := poster{r: r, host: h, repo: in.Repository, number: in.Number, sha: rec.Head, refused: rec.Refused}
 	err = posted.post(ctx, report)
 	if errors.Is(err, vcs.ErrNotFound) {
 		return queue.Discard(fmt.Errorf("report on %s: %w", pullName(in.Repository, in.Number), err))
@@ -151,7 +151,9 @@ type poster struct {
 	repo   vcs.Repository
 	number int
 	sha    string // the commit with the statuses
-	shown  reportRecord
+	// refused is set where nothing is planned and people must know.
+	refused bool
+	shown   reportRecord
 }
 
 func (p *poster) key() string { return "report/" + pullName(p.repo, p.number) }
@@ -190,8 +192,8 @@ func (p *poster) post(ctx context.Context, report markdown.Report) error {
 func (p *poster) comment(ctx context.Context, report markdown.Report) error {
 	text := markdown.Render(report, p.host.comments.MaxComment())
 	hash := hashOf(text)
-	quiet := len(report.Workspaces) == 0 && len(report.Problems) == 0
-	if hash == p.shown.Body || quiet && p.shown.Comment == 0 && !strings.Contains(report.Notice, "fork") {
+	quiet := len(report.Workspaces) == 0 && len(report.Problems) == 0 && !p.refused
+	if hash == p.shown.Body || quiet && p.shown.Comment == 0 {
 		return nil
 	}
 	if p.shown.Comment == 0 {
@@ -262,7 +264,7 @@ func (p *poster) statuses(ctx context.Context, report markdown.Report) error {
 		}
 		want = append(want, vcs.Status{Context: name, State: vcs.StatusState(state), Description: description, URL: link})
 	}
-	want = append(want, overall(report))
+	want = append(want, p.overall(report))
 	for _, s := range want {
 		now := string(s.State) + "\n" + s.Description + "\n" + s.URL
 		if p.shown.Statuses[s.Context] == now {
@@ -277,11 +279,13 @@ func (p *poster) statuses(ctx context.Context, report markdown.Report) error {
 }
 
 // overall is the status of the pull request as a whole.
-func overall(report markdown.Report) vcs.Status {
+func (p *poster) overall(report markdown.Report) vcs.Status {
 	s := vcs.Status{Context: "holdfast", URL: report.Page}
 	switch {
 	case len(report.Problems) > 0:
 		s.State, s.Description = vcs.StatusFailure, "The repository's configuration has a mistake."
+	case p.refused:
+		s.State, s.Description = vcs.StatusPending, report.Notice
 	case len(report.Workspaces) == 0:
 		s.State, s.Description = vcs.StatusSuccess, report.Notice
 	default:

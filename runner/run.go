@@ -63,6 +63,8 @@ func (r *Runner) handleRun(steps func(context.Context, *execution) (verdict, err
 		}
 		x.log.Close()
 		switch cause := context.Cause(ctx); {
+		case errors.Is(err, errTaken) && x.run.Step != stepApply:
+			return x.sweep() // superseded: nobody else removes what it left
 		case err == nil, errors.Is(err, errTaken):
 			return nil
 		case errors.Is(cause, queue.ErrLost), errors.Is(err, errDetached):
@@ -216,6 +218,15 @@ func (x *execution) after(ctx context.Context) error {
 
 // runDir is where the run keeps files while it is under way.
 func (x *execution) runDir() string { return filepath.Join(x.r.DataDir, "runs", x.run.ID) }
+
+// sweep removes what this attempt left. A later one has a directory of its own.
+func (x *execution) sweep() error {
+	dir, err := x.attemptDir()
+	if err != nil {
+		return err
+	}
+	return os.RemoveAll(dir)
+}
 
 // attemptDir is runDir's part for this attempt, made now.
 func (x *execution) attemptDir() (string, error) {
@@ -395,6 +406,12 @@ func (r *Runner) newRun(ctx context.Context, run store.Run, in runPayload) (stor
 	if err != nil {
 		return run, fmt.Errorf("create run: %w", err)
 	}
+	if created && run.Kind == store.KindPlan {
+		err = r.audit(ctx, store.Entry{ID: run.ID, Who: in.Who, Action: string(run.Kind), Repository: run.Repository, Workspace: run.Workspace, Run: run.ID, Why: "commit " + short(run.Commit)})
+		if err != nil {
+			return run, err
+		}
+	}
 	if created {
 		r.Logger.Info("run queued", "run", run.ID, "kind", run.Kind, "repository", run.Repository, "workspace", run.Workspace, "pull_request", run.PullRequest, "commit", run.Commit)
 	}
@@ -501,7 +518,7 @@ func (r *Runner) enqueueReportIn(ctx context.Context, repo vcs.Repository, numbe
 	name := "report/" + pullName(repo, number)
 	_, err = r.Queue.Enqueue(ctx, queue.Job{
 		Kind: JobReport, Group: name, Key: name, Again: true,
-		Priority: queue.PriorityInteractive, RunAt: r.Clock().Add(delay), Payload: payload,
+		Priority: queue.PriorityPrompt, RunAt: r.Clock().Add(delay), Payload: payload,
 	})
 	return err
 }

@@ -146,6 +146,7 @@ type host struct {
 	comments vcs.Comments
 	statuses vcs.Statuses
 	notes    vcs.Notes
+	reviews  vcs.Reviews
 }
 
 // New returns a Runner. It starts nothing.
@@ -163,6 +164,7 @@ func New(c Config) (*Runner, error) {
 		x.comments, _ = h.(vcs.Comments)
 		x.statuses, _ = h.(vcs.Statuses)
 		x.notes, _ = h.(vcs.Notes)
+		x.reviews, _ = h.(vcs.Reviews)
 		r.hosts[name] = x
 	}
 	for _, repo := range c.Repositories {
@@ -220,6 +222,10 @@ type runPayload struct {
 	Workspace workspaces.Workspace `json:"workspace"`
 	// FetchRef leads to the run's commit where no branch does.
 	FetchRef string `json:"fetch_ref,omitempty"`
+	// Who asked for the run, for the audit trail; empty: Holdfast itself.
+	Who string `json:"who,omitempty"`
+	// Refused says which requirement of the apply was not met at the merge.
+	Refused string `json:"refused,omitempty"`
 	// Unapplied is set on a check of a commit of which nobody knows whether
 	// it was ever applied.
 	Unapplied bool `json:"unapplied,omitempty"`
@@ -252,7 +258,7 @@ func (r *Runner) Receive(ctx context.Context, e vcs.Event) error {
 	}
 	_, err = r.Queue.Enqueue(ctx, queue.Job{
 		Kind: JobEvent, Group: group, Key: "event/" + e.Repository.Host + "/" + e.Delivery,
-		Priority: queue.PriorityInteractive, Payload: payload,
+		Priority: queue.PriorityPrompt, Payload: payload,
 	})
 	return err
 }

@@ -109,8 +109,8 @@ func (d *demo) play(ctx context.Context) error {
 		return nil
 	}
 	d.say("The world stays up. Change or delete a server at %s", d.cloudURL)
-	d.say("and watch %s: changes are undone within half a minute;", d.srv.settings.URL)
-	d.say("a deletion is held for a person, since making it again is not a correction in place.")
+	d.say("and watch %s: within half a minute the change is undone,", d.srv.settings.URL)
+	d.say("and what was deleted is made again. A correction never destroys anything.")
 	d.say("The repository is at %s", d.repo.CloneURL())
 	d.say("  (user demo, password %s)", d.token)
 	d.say("Ctrl-C ends it.")
