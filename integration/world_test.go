@@ -210,23 +210,6 @@ func (w *world) status(path string) int {
 	return resp.StatusCode
 }
 
-// get reads JSON from the server's API.
-func (w *world) get(path string, v any) {
-	w.Helper()
-	resp, err := http.Get(w.url + path)
-	if err != nil {
-		w.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		w.Fatalf("GET %s: %s %s %v", path, resp.Status, body, err)
-	}
-	if err := json.Unmarshal(body, v); err != nil {
-		w.Fatalf("GET %s: %v in %s", path, err, body)
-	}
-}
-
 // open opens the server's database, which a running server does not mind.
 func (w *world) open() *store.Store {
 	w.Helper()

@@ -177,8 +177,10 @@ func TestChurn(t *testing.T) {
 		}
 		return r.ETag
 	}
-	if etag(still.ID) != still.ETag || etag(still.ID) != still.ETag {
-		t.Error("an etag changed by itself")
+	for range 2 { // neither the first read nor a second one changes it
+		if etag(still.ID) != still.ETag {
+			t.Error("an etag changed by itself")
+		}
 	}
 	if a, b := etag(churns.ID), etag(churns.ID); a == b || a == churns.ETag {
 		t.Errorf("etags %s, %s, %s do not churn", churns.ETag, a, b)

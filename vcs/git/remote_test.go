@@ -117,7 +117,7 @@ func TestFetchFromUnkindServers(t *testing.T) {
 		want   error
 	}{
 		"no repository": {func(w http.ResponseWriter, req *http.Request) { http.Error(w, echo(req), 404) }, vcs.ErrNotFound},
-		"forbidden":     {func(w http.ResponseWriter, req *http.Request) { http.Error(w, echo(req), 403) }, vcs.ErrDenied},
+		"forbidden":     {func(w http.ResponseWriter, req *http.Request) { http.Error(w, echo(req), http.StatusForbidden) }, vcs.ErrDenied},
 		"broken":        {func(w http.ResponseWriter, req *http.Request) { http.Error(w, echo(req), 500) }, nil},
 		"endless error": {func(w http.ResponseWriter, req *http.Request) {
 			w.WriteHeader(500)
@@ -133,7 +133,7 @@ func TestFetchFromUnkindServers(t *testing.T) {
 		"half a line":     {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, "%s00ff12345", advert) }, nil},
 		"nonsense length": {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, "%szzzz", advert) }, nil},
 		"elsewhere": {func(w http.ResponseWriter, req *http.Request) {
-			http.Redirect(w, req, "ftp://elsewhere.example.com/"+echo(req), 302)
+			http.Redirect(w, req, "ftp://elsewhere.example.com/"+echo(req), http.StatusFound)
 		}, nil},
 		"commits that it does not send": {func(w http.ResponseWriter, req *http.Request) {
 			if req.Method == http.MethodPost {

@@ -21,7 +21,7 @@ type OpenPull struct {
 // Errors of what people do.
 var (
 	errNoPull       = errors.New("not found")
-	errNotMergeable = errors.New("Please try again later") //nolint:staticcheck // Gitea's own words
+	errNotMergeable = errors.New("Please try again later") //lint:ignore ST1005 Gitea's own words
 	errHeadMoved    = errors.New("head out of date")
 	errNothing      = errors.New("there is nothing to merge")
 )
