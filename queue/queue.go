@@ -23,7 +23,8 @@ type Priority int
 const (
 	PriorityDrift       Priority = 10 // scheduled checks
 	PriorityReplan      Priority = 20 // plans made stale by an apply
-	PriorityInteractive Priority = 30 // what somebody waits for: events, plans of pull requests, reports
+	PriorityInteractive Priority = 30 // what somebody waits for: plans of pull requests
+	PriorityPrompt      Priority = 35 // what takes a moment and must not wait behind hundreds of plans: events, reports
 	PriorityApply       Priority = 40 // what was merged
 )
 
