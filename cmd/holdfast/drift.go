@@ -82,7 +82,11 @@ func printDrift(cmd *cobra.Command, format string, results []localResult) error 
 	err := list(cmd, format, rows, "workspaces", "workspace state class resources", func(r driftRow) []string {
 		var names []string
 		for _, d := range r.Resources {
-			names = append(names, d.Address+" "+d.Change)
+			name := d.Address + " " + d.Change
+			if len(d.Attributes) > 0 {
+				name += " (" + strings.Join(d.Attributes, ", ") + ")"
+			}
+			names = append(names, name)
 		}
 		what := strings.Join(names, ", ")
 		if r.Error != "" {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"text/tabwriter"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -42,7 +43,9 @@ func list[T any](cmd *cobra.Command, format string, rows []T, things, header str
 	for _, r := range rows {
 		row := cells(r)
 		for i, c := range row {
-			row[i] = oneLine(c)
+			if row[i] = oneLine(c); row[i] == "" {
+				row[i] = "-" // so that columns stay countable
+			}
 		}
 		fmt.Fprintln(tw, strings.Join(row, "\t"))
 	}
@@ -69,6 +72,7 @@ type progress struct {
 	w        io.Writer
 	terminal bool
 	color    bool
+	columns  func() int // of the terminal; nil where that is not known
 
 	mu    sync.Mutex
 	width int // of the changing line now shown
@@ -78,6 +82,13 @@ func newProgress(w io.Writer) *progress {
 	p := &progress{w: w}
 	if f, ok := w.(*os.File); ok {
 		p.terminal = term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
+		p.columns = func() int {
+			n, _, err := term.GetSize(int(f.Fd()))
+			if err != nil || n < 1 {
+				return 80
+			}
+			return n
+		}
 	}
 	p.color = p.terminal && os.Getenv("NO_COLOR") == ""
 	return p
@@ -92,9 +103,13 @@ func (p *progress) Step(format string, args ...any) {
 		fmt.Fprintln(p.w, s)
 		return
 	}
-	pad := max(0, p.width-len(s))
-	fmt.Fprintf(p.w, "\r%s%s", s, strings.Repeat(" ", pad))
-	p.width = len(s)
+	// A line that wraps could not be written over.
+	if runes := []rune(s); p.columns != nil && len(runes) >= p.columns() {
+		s = string(runes[:max(0, p.columns()-2)]) + "…"
+	}
+	n := utf8.RuneCountInString(s)
+	fmt.Fprintf(p.w, "\r%s%s", s, strings.Repeat(" ", max(0, p.width-n)))
+	p.width = n
 }
 
 // Line prints a line that stays.

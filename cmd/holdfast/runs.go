@@ -64,7 +64,7 @@ or not.`,
 			return err
 		}
 		return list(cmd, *format, runs, "runs", "run kind state workspace pull commit created", func(r store.Run) []string {
-			pull := "-"
+			pull := ""
 			if r.PullRequest != 0 {
 				pull = fmt.Sprintf("#%d", r.PullRequest)
 			}

@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -40,11 +42,39 @@ error; one that spoils all of them ends with exit code 1.`,
 		for _, p := range c.Problems {
 			fmt.Fprintln(cmd.ErrOrStderr(), p)
 		}
-		return list(cmd, *format, ws, "workspaces", "name dir workspace engine", func(w workspaces.Workspace) []string {
-			return []string{w.Name, w.Dir, w.Workspace, w.Engine}
+		var rows []workspaceRow
+		for _, w := range ws {
+			rows = append(rows, workspaceRow{w, applyRow{w.Apply, shortDuration(w.Apply.MaxPlanAge)}})
+		}
+		return list(cmd, *format, rows, "workspaces", "name dir workspace engine", func(w workspaceRow) []string {
+			return []string{w.Name, w.Dir, w.Workspace.Workspace, w.Engine}
 		})
 	}
 	return cmd
+}
+
+// workspaceRow is a workspace as it is printed: lengths of time as people write
+// them.
+type workspaceRow struct {
+	workspaces.Workspace
+	Apply applyRow `json:"apply"`
+}
+
+type applyRow struct {
+	workspaces.Apply
+	MaxPlanAge string `json:"max_plan_age"`
+}
+
+// shortDuration writes "24h" where time.Duration writes "24h0m0s".
+func shortDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 func newValidate() *cobra.Command {
