@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -42,6 +43,7 @@ var updateScripts = flag.Bool("update-scripts", false, "write what commands prin
 //	copies FILE                   check that FILE is a store with that run and that lock
 //	busy VARIABLE                 listen on an address of this machine
 //	await FILE                    wait until it exists
+//	says PATTERN PROGRAM [ARG...] run it again and again until its output matches
 //	quick VARIABLE                check that what began when VARIABLE was set took no longer than 30 s
 //	strays                        check that no process of this script runs any more
 func TestCommandLine(t *testing.T) {
@@ -73,6 +75,7 @@ func TestCommandLine(t *testing.T) {
 			"copies":     scriptCopies,
 			"busy":       scriptBusy,
 			"await":      scriptAwait,
+			"says":       scriptSays,
 			"quick":      scriptQuick,
 			"strays":     scriptStrays,
 		},
@@ -247,6 +250,22 @@ func scriptAwait(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		if time.Now().After(deadline) {
 			ts.Fatalf("%s never came", args[0])
+		}
+	}
+}
+
+func scriptSays(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: says PATTERN PROGRAM [ARG...]")
+	}
+	pattern := regexp.MustCompile("(?m)" + args[0])
+	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+		err := ts.Exec(args[1], args[2:]...)
+		if err == nil && pattern.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%q was never said; at the end: %v", args[0], err)
 		}
 	}
 }

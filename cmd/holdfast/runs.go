@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,7 +24,7 @@ func withStore(f *serverFlags, do func(context.Context, *store.Store) error) fun
 		if err != nil {
 			return err
 		}
-		if _, err := os.Stat(s.StorePath()); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(s.StorePath()); errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 			return hinted{fmt.Errorf("there is no store at %s", s.StorePath()),
 				"a server makes it when it first starts; say where that server's is: --config, --data-dir (HOLDFAST_DATA_DIR) or --store"}
 		}

@@ -75,7 +75,9 @@ where a plan cannot be read. "-" reads one of them from standard input.`,
 // readPlan reads a plan in Terraform's JSON format.
 func readPlan(stdin io.Reader, name string) (*plan.Plan, error) {
 	in := stdin
-	if name != "-" {
+	if name == "-" {
+		name = "standard input"
+	} else {
 		f, err := os.Open(name)
 		if err != nil {
 			return nil, err
