@@ -148,14 +148,11 @@ type plannedRun struct {
 	in  runPayload
 }
 
-// settle writes what a pull request is now, ends the runs that nobody needs
-// any more, queues the new ones and asks for a report, in an order in which
+// settle ends the runs that nobody needs any more, writes what a pull request
+// is now, queues the new runs and asks for a report, in an order in which
 // it may stop anywhere and be done again.
 func (r *Runner) settle(ctx context.Context, pr vcs.PullRequest, old, next pullRecord, jobs []plannedRun) error {
-	name := pullName(pr.Repository, pr.Number)
-	if err := change(ctx, r, name, func(rec *pullRecord) { *rec = next }); err != nil {
-		return err
-	}
+	// First, as what is no longer needed is known by the old record only.
 	needed := map[string]bool{}
 	for _, w := range next.Workspaces {
 		needed[w.Plan] = true
@@ -166,6 +163,10 @@ func (r *Runner) settle(ctx context.Context, pr vcs.PullRequest, old, next pullR
 				return err
 			}
 		}
+	}
+	name := pullName(pr.Repository, pr.Number)
+	if err := change(ctx, r, name, func(rec *pullRecord) { *rec = next }); err != nil {
+		return err
 	}
 	if err := r.enqueueRuns(ctx, queue.PriorityInteractive, jobs...); err != nil {
 		return err
@@ -345,11 +346,13 @@ func problemsOf(c *workspaces.Config, name string) workspaces.Problems {
 // depends on. A cycle is a Problem of its workspaces and leaves their order
 // alone.
 func inOrder(c *workspaces.Config, affected []workspaces.Affected) []workspaces.Affected {
-	names := make([]string, len(affected))
+	var names []string
 	byName := map[string]workspaces.Affected{}
-	for i, a := range affected {
-		names[i] = a.Workspace.Name
+	for _, a := range affected {
 		byName[a.Workspace.Name] = a
+		if !a.Deleted { // those that are have no place in the head's order
+			names = append(names, a.Workspace.Name)
+		}
 	}
 	levels, err := c.Order(names)
 	if err != nil {
@@ -364,7 +367,7 @@ func inOrder(c *workspaces.Config, affected []workspaces.Affected) []workspaces.
 			}
 		}
 	}
-	for _, a := range affected { // deleted ones are not in the head's order
+	for _, a := range affected {
 		if _, left := byName[a.Workspace.Name]; left {
 			out = append(out, a)
 		}

@@ -463,6 +463,9 @@ func (r *Runner) supersede(ctx context.Context, id, why string) error {
 		if err != nil {
 			return err
 		}
+		if run.State == store.Superseded {
+			return r.cancelJob(ctx, "run/"+id) // perhaps the process died before it
+		}
 		if run.State.Ended() {
 			return nil
 		}
