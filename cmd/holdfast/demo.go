@@ -109,7 +109,7 @@ func (d *demo) play(ctx context.Context) error {
 		return nil
 	}
 	d.say("The world stays up. Change or delete a server at %s", d.cloudURL)
-	d.say("and watch %s: within half a minute the change is undone,", d.srv.settings.URL)
+	d.say("and watch %s: within some seconds the change is undone,", d.srv.settings.URL)
 	d.say("and what was deleted is made again. A correction never destroys anything.")
 	d.say("The repository is at %s", d.repo.CloneURL())
 	d.say("  (user demo, password %s)", d.token)

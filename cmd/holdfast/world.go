@@ -34,7 +34,7 @@ var demoFiles = map[string]string{
 
 defaults {
   drift {
-    schedule = "@every 20s" # quick, for the demo
+    schedule = "@every 10s" # quick, for the demo
     correct  = "apply"
   }
 }
