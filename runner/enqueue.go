@@ -1,0 +1,143 @@
+package runner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"holdfast/queue"
+	"holdfast/store"
+	"holdfast/vcs"
+)
+
+// newRun stores a run, or returns the run that has its key already.
+func (r *Runner) newRun(ctx context.Context, run store.Run, in runPayload) (store.Run, error) {
+	run.ID, run.State = ulid.Make().String(), store.Queued
+	run.Workspace, run.Inputs = in.Workspace.Name, in.Inputs
+	run, created, err := r.Store.Runs.Create(ctx, r.Clock(), run)
+	if err != nil {
+		return run, fmt.Errorf("create run: %w", err)
+	}
+	if created && run.Kind == store.KindPlan {
+		err = r.audit(ctx, store.Entry{ID: run.ID, Who: in.Who, Action: string(run.Kind), Repository: run.Repository, Workspace: run.Workspace, Run: run.ID, Why: "commit " + short(run.Commit)})
+		if err != nil {
+			return run, err
+		}
+	}
+	if created {
+		r.Logger.Info("run queued", "run", run.ID, "kind", run.Kind, "repository", run.Repository, "workspace", run.Workspace, "pull_request", run.PullRequest, "commit", run.Commit)
+	}
+	return run, nil
+}
+
+// startRun stores a run and queues its job. The run's key makes it one run
+// however often it is asked for; one of that key that has ended is left alone.
+func (r *Runner) startRun(ctx context.Context, run store.Run, in runPayload, p queue.Priority) (store.Run, error) {
+	run, err := r.newRun(ctx, run, in)
+	if err != nil || run.State.Ended() {
+		return run, err
+	}
+	return run, r.enqueueRun(ctx, run, in, p)
+}
+
+// enqueueRun queues the job of a run that has not ended.
+func (r *Runner) enqueueRun(ctx context.Context, run store.Run, in runPayload, p queue.Priority) error {
+	return r.enqueueRuns(ctx, p, plannedRun{run, in})
+}
+
+// enqueueRuns queues the jobs of runs that have not ended, all or none: one
+// durable write, whatever their number.
+func (r *Runner) enqueueRuns(ctx context.Context, p queue.Priority, runs ...plannedRun) error {
+	jobs := make([]queue.Job, len(runs))
+	for i, x := range runs {
+		x.in.Run = x.run.ID
+		payload, err := json.Marshal(x.in)
+		if err != nil {
+			return err
+		}
+		jobs[i] = queue.Job{
+			Kind: string(x.run.Kind), Group: "workspace/" + x.run.Repository + "/" + x.run.Workspace,
+			Key: "run/" + x.run.ID, Limit: x.run.Repository, Priority: p, Payload: payload,
+		}
+	}
+	_, err := r.Queue.Enqueue(ctx, jobs...)
+	return err
+}
+
+// supersede ends a run that nobody needs any more, and interrupts its engine
+// where it has one.
+func (r *Runner) supersede(ctx context.Context, id, why string) error {
+	for {
+		run, err := r.Store.Runs.Get(ctx, id)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if run.State == store.Superseded {
+			return r.cancelJob(ctx, "run/"+id) // perhaps the process died before it
+		}
+		if run.State.Ended() {
+			return nil
+		}
+		run.State, run.Error, run.EndedAt, run.Step = store.Superseded, why, r.Clock(), ""
+		_, err = r.Store.Runs.Update(ctx, r.Clock(), run)
+		if errors.Is(err, store.ErrConflict) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		return r.cancelJob(ctx, "run/"+id)
+	}
+}
+
+// cancelJob cancels the unfinished job of that key, if there is one.
+func (r *Runner) cancelJob(ctx context.Context, key string) error {
+	jobs, err := r.Queue.List(ctx, queue.Filter{Key: key})
+	if err != nil {
+		return err
+	}
+	for _, j := range jobs {
+		if _, err := r.Queue.Cancel(ctx, j.ID); err != nil && !errors.Is(err, queue.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// audit writes a line of the audit trail; id makes a repeated step one line.
+func (r *Runner) audit(ctx context.Context, e store.Entry) error {
+	e.At = r.Clock()
+	if e.Who == "" {
+		e.Who = "holdfast"
+	}
+	if err := r.Store.Audit.Append(ctx, e); err != nil {
+		return fmt.Errorf("write audit trail: %w", err)
+	}
+	return nil
+}
+
+// enqueueReport asks for a pull request's report: soon, gathering what else
+// happens; at once where now is the time to tell.
+func (r *Runner) enqueueReport(ctx context.Context, repo vcs.Repository, number int) error {
+	return r.enqueueReportIn(ctx, repo, number, r.ReportDelay)
+}
+
+func (r *Runner) enqueueReportIn(ctx context.Context, repo vcs.Repository, number int, delay time.Duration) error {
+	payload, err := json.Marshal(reportPayload{repo, number})
+	if err != nil {
+		return err
+	}
+	name := "report/" + pullName(repo, number)
+	_, err = r.Queue.Enqueue(ctx, queue.Job{
+		Kind: JobReport, Group: name, Key: name, Again: true,
+		Priority: queue.PriorityPrompt, RunAt: r.Clock().Add(delay), Payload: payload,
+	})
+	return err
+}
