@@ -278,7 +278,7 @@ func (r *Runner) compare(ctx context.Context, pr vcs.PullRequest) (*comparison, 
 		return nil, fmt.Errorf("merge base of %s and %s: %w", short(target), short(pr.HeadSHA), err)
 	}
 	if c.changed, err = r.Git.ChangedPaths(ctx, pr.Repository, c.base, pr.HeadSHA); err != nil {
-		return nil, fmt.Errorf("changed files: %w", err)
+		return nil, content(fmt.Errorf("changed files: %w", err))
 	}
 	trusted, err := r.configAt(ctx, pr.Repository, target)
 	if err != nil && !isProblems(err) {

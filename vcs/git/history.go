@@ -3,7 +3,6 @@ package git
 import (
 	"container/heap"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -335,31 +334,19 @@ func changedPaths(changes object.Changes) []string {
 // compare compares two commits, without looking for renames: a rename is a
 // deletion and an addition.
 func compare(ctx context.Context, s *filesystem.Storage, from, to string) (object.Changes, error) {
-	var before *object.Tree
+	var before plumbing.Hash
 	if from != "" {
 		c, err := commitAt(s, from)
 		if err != nil {
 			return nil, err
 		}
-		if before, err = c.Tree(); err != nil {
-			return nil, asDamage(err)
-		}
+		before = c.TreeHash
 	}
 	c, err := commitAt(s, to)
 	if err != nil {
 		return nil, err
 	}
-	after, err := c.Tree()
-	if err != nil {
-		return nil, asDamage(err)
-	}
-	changes, err := object.DiffTreeWithOptions(ctx, before, after, nil)
-	if err != nil && ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	if errors.Is(err, plumbing.ErrObjectNotFound) {
-		return nil, asDamage(err)
-	}
+	changes, err := diffTrees(ctx, s, before, c.TreeHash)
 	if err != nil {
 		return nil, fmt.Errorf("compare commits: %w", err)
 	}

@@ -10,10 +10,12 @@ import (
 	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/google/go-cmp/cmp"
 
 	"holdfast/vcs"
+	"holdfast/vcs/git"
 )
 
 func TestChangedPaths(t *testing.T) {
@@ -64,6 +66,49 @@ func TestChangedPathsSeesModes(t *testing.T) {
 	got, err := m.ChangedPaths(t.Context(), repo, a, b)
 	if err != nil || !slices.Equal(got, []string{"link", "run.sh"}) {
 		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+// TestChangedPathsOfAnyName enters directories whose names are unusual: what
+// may be committed must not keep a pull request from being looked at.
+func TestChangedPathsOfAnyName(t *testing.T) {
+	r := newRemote(t)
+	m := newMirrors(t, t.TempDir())
+	a := r.commit(map[string]string{"x": "1"})
+	want := []string{"\x1b[31m/main.tf", "a\ttab/b\n/main.tf", "git~1/config", "x"}
+	files := map[string]string{}
+	for _, name := range want[:3] {
+		files[name] = "1"
+	}
+	b := r.commit(files, a)
+	r.set("main", b)
+	fetch(t, m, r.remote())
+	got, err := m.ChangedPaths(t.Context(), repo, a, b)
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if id, err := m.PatchID(t.Context(), repo, a, b); err != nil || id == "" {
+		t.Errorf("patch id %q, %v", id, err)
+	}
+}
+
+// TestChangedPathsOfTreeBomb gives up on a small pack that stands for
+// exponentially many directories.
+func TestChangedPathsOfTreeBomb(t *testing.T) {
+	t.Parallel()
+	r := newRemote(t)
+	m := newMirrors(t, t.TempDir())
+	a := r.commit(map[string]string{"x": "1"})
+	tree := r.tree(plain(map[string]string{"f": "1"}))
+	for range 40 {
+		tree = r.rawTree(object.TreeEntry{Name: "a", Mode: filemode.Dir, Hash: tree}, object.TreeEntry{Name: "b", Mode: filemode.Dir, Hash: tree})
+	}
+	b := r.commitTree(tree, a)
+	r.set("main", b)
+	fetch(t, m, r.remote())
+	var bomb *git.PathError
+	if _, err := m.ChangedPaths(t.Context(), repo, a, b); !errors.As(err, &bomb) {
+		t.Errorf("got %v, want a PathError", err)
 	}
 }
 
