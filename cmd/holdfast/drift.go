@@ -59,6 +59,7 @@ type driftRow struct {
 	Class     plan.Class             `json:"class"`
 	Resources []plan.DriftedResource `json:"resources,omitempty"`
 	Error     string                 `json:"error,omitempty"`
+	Notes     []string               `json:"notes,omitempty"`
 }
 
 func printDrift(cmd *cobra.Command, format string, results []localResult) error {
@@ -76,6 +77,9 @@ func printDrift(cmd *cobra.Command, format string, results []localResult) error 
 					code = 2
 				}
 			}
+		}
+		if row.State == "drifted" {
+			row.Notes = localNotes(r.workspace)
 		}
 		rows = append(rows, row)
 	}
@@ -100,6 +104,11 @@ func printDrift(cmd *cobra.Command, format string, results []localResult) error 
 	for _, r := range rows {
 		if r.Error != "" && format == "text" {
 			fmt.Fprintf(cmd.ErrOrStderr(), "\n%s: %s\n", r.Name, r.Error)
+		}
+		for _, note := range r.Notes {
+			if format == "text" {
+				fmt.Fprintf(cmd.ErrOrStderr(), "\n%s: %s\n", r.Name, note)
+			}
 		}
 	}
 	if code != 0 {

@@ -75,7 +75,10 @@ func printPlans(cmd *cobra.Command, format string, results []localResult) error 
 		case r.plan.Empty():
 			w.State = "no_changes"
 		}
-		row.State, row.Error = w.State, w.Error
+		if r.err == nil {
+			w.Notes = localNotes(r.workspace)
+		}
+		row.State, row.Error, row.Notes = w.State, w.Error, w.Notes
 		if r.plan != nil {
 			row.Summary = r.plan.Summary()
 		}
@@ -104,6 +107,15 @@ type planRow struct {
 	State     string       `json:"state"`
 	Summary   plan.Summary `json:"summary"`
 	Error     string       `json:"error,omitempty"`
+	Notes     []string     `json:"notes,omitempty"`
+}
+
+// localNotes are what a plan in the working tree cannot know.
+func localNotes(w workspaces.Workspace) []string {
+	if !w.Backend.Ephemeral {
+		return nil
+	}
+	return []string{w.Name + " has no backend that outlives a checkout: the server keeps its state, and this plan knows only the state in the working tree."}
 }
 
 // sound separates the workspaces that can be planned from those that a
