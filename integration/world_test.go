@@ -67,8 +67,8 @@ type world struct {
 	// hosts are the server file's host and repository blocks, where they are
 	// not those of the forge; name is then the repository's.
 	hosts, name string
-	// user runs the server, where it is not the test's own.
-	user *syscall.Credential
+	// launch, where set, changes how the server is started.
+	launch func(*exec.Cmd)
 
 	server *exec.Cmd
 	exited chan error
@@ -128,7 +128,8 @@ data_dir = %q
 workers  = 4
 
 engine {
-  set = { TF_REATTACH_PROVIDERS = env("REATTACH") }
+  pass = ["TF_VAR_*"]
+  set  = { TF_REATTACH_PROVIDERS = env("REATTACH") }
 }
 
 `, w.url, strings.TrimPrefix(w.url, "http://"), filepath.Join(w.dir, "data")) + w.blocks() + w.settings
@@ -142,8 +143,8 @@ engine {
 	}
 	cmd.Env = append(cmd.Env, w.env...)
 	cmd.Stdout, cmd.Stderr = w.log, w.log
-	if w.user != nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: w.user}
+	if w.launch != nil {
+		w.launch(cmd)
 	}
 	if err := cmd.Start(); err != nil {
 		w.Fatal(err)
