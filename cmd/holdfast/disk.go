@@ -14,14 +14,18 @@ import (
 const minFree = 64 << 20
 
 // checkDisk says when the file system of dir is full.
-func checkDisk(dir string) error {
+func checkDisk(dir string) error { return checkFree(dir, minFree) }
+
+// checkFree says when fewer bytes than these are free. The words are the same
+// however many are, so that a log which leaves out repetitions says it once.
+func checkFree(dir string, bytes uint64) error {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {
 		return fmt.Errorf("look at the disk of %s: %w", dir, err)
 	}
-	if free := uint64(s.Bavail) * uint64(s.Bsize); free < minFree {
+	if uint64(s.Bavail)*uint64(s.Bsize) < bytes {
 		return hinted{
-			fmt.Errorf("the disk of %s is full: %d MiB are free, %d MiB are needed; no job is started", dir, free>>20, minFree>>20),
+			fmt.Errorf("the disk of %s is full: fewer than %d MiB are free; no job is started", dir, bytes>>20),
 			"make room; work goes on by itself then",
 		}
 	}
