@@ -55,7 +55,7 @@ func correctGate(p *plan.Plan, report plan.DriftReport, policy workspaces.Drift)
 		var names []string
 		for _, c := range p.Changes {
 			switch c.Action {
-			case plan.Delete, plan.Replace, plan.ReplaceCreateFirst, plan.Forget:
+			case plan.Delete, plan.Replace, plan.ReplaceCreateFirst, plan.ReplaceForget, plan.Forget:
 				names = append(names, c.Address)
 			}
 		}
