@@ -298,17 +298,21 @@ func (x *execution) planAndApply(ctx context.Context, m terraform.Module, lease 
 		err = lease.Check(ctx)
 	}
 	if err != nil {
-		return verdict{}, x.notStarted(ctx, err)
+		return verdict{}, x.startOver(ctx, err)
 	}
 	err = x.r.Engines.Apply(ctx, m, file, x.result.Shim)
 	if err == nil {
 		return verdict{state: store.Applied}, nil
 	}
 	if errors.Is(err, terraform.ErrStalePlan) {
-		return verdict{}, x.notStarted(ctx, err)
+		return verdict{}, x.startOver(ctx, err)
 	}
 	if ctx.Err() != nil {
 		return verdict{}, x.interrupted(ctx, err)
+	}
+	if errors.Is(err, terraform.ErrKilled) {
+		v, err := x.vanished(ctx)
+		return deref(v), err
 	}
 	if v := failure(ctx, err); v != nil {
 		return *v, nil
@@ -316,25 +320,34 @@ func (x *execution) planAndApply(ctx context.Context, m terraform.Module, lease 
 	return verdict{}, err
 }
 
-// notStarted takes back the step, since no engine changed anything.
-func (x *execution) notStarted(ctx context.Context, err error) error {
+// startOver takes back the step: no engine is at work, and what it did, if
+// anything, is in the state.
+func (x *execution) startOver(ctx context.Context, err error) error {
 	x.result.Shim = ""
 	return errors.Join(err, x.step(context.WithoutCancel(ctx), "plan"))
 }
 
-// interrupted finds out whether the engine has ended. If it has, the run is
-// to be planned again from its start; else it stays as it is.
+// interrupted finds out whether the engine has ended by itself, with its state
+// saved. If it has, the run is to be planned again from its start; else it stays
+// as it is, for the next attempt to find out.
 func (x *execution) interrupted(ctx context.Context, err error) error {
 	if !errors.Is(context.Cause(ctx), queue.ErrShutdown) {
 		return err
 	}
+	never, aerr := shim.Abandon(x.result.Shim)
+	if aerr != nil {
+		return errors.Join(errDetached, err, aerr)
+	}
+	if never {
+		return x.startOver(ctx, err)
+	}
 	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	if _, ferr := shim.Follow(wait, x.result.Shim, io.Discard); ferr != nil && !errors.Is(ferr, shim.ErrGone) {
+	if exit, ferr := shim.Follow(wait, x.result.Shim, io.Discard); ferr != nil || exit.Killed() {
 		return errors.Join(errDetached, err)
 	}
 	x.log.Printf("Holdfast is stopping; the engine was interrupted and has saved its state. The rest is applied after the restart.\n")
-	return err
+	return x.startOver(ctx, err)
 }
 
 // recover finds out what became of the engine that an earlier attempt started.
@@ -350,23 +363,29 @@ func (x *execution) recover(ctx context.Context) (*verdict, error) {
 		}
 		if never {
 			x.log.Printf("The engine had not been started; starting over.\n")
-			return nil, x.notStarted(ctx, nil)
+			return nil, x.startOver(ctx, nil)
 		}
 		x.log.Printf("The engine was applying; this is all of its output.\n")
 		exit, err := shim.Follow(ctx, x.result.Shim, x.log)
-		if err == nil {
-			return x.followed(ctx, exit)
-		}
-		if !errors.Is(err, shim.ErrGone) {
+		switch {
+		case errors.Is(err, shim.ErrGone), err == nil && exit.Killed():
+			return x.vanished(ctx)
+		case err != nil:
 			return nil, errors.Join(errDetached, err)
 		}
-		x.run.State, x.run.Error = store.Unknown, "The engine's process is gone and left no result. Holdfast plans to find out what was done."
-		if err := x.save(ctx); err != nil {
-			return nil, err
-		}
-		if err := x.r.enqueueReport(ctx, x.repo, x.run.PullRequest); err != nil {
-			return nil, err
-		}
+		return x.followed(ctx, exit)
+	}
+	return x.resolve(ctx)
+}
+
+// vanished says that nobody knows what the engine did, and finds it out.
+func (x *execution) vanished(ctx context.Context) (*verdict, error) {
+	x.run.State, x.run.Error = store.Unknown, "The engine's process is gone and left no result. Holdfast plans to find out what was done."
+	if err := x.save(ctx); err != nil {
+		return nil, err
+	}
+	if err := x.r.enqueueReport(ctx, x.repo, x.run.PullRequest); err != nil {
+		return nil, err
 	}
 	return x.resolve(ctx)
 }
@@ -379,7 +398,7 @@ func (x *execution) followed(ctx context.Context, exit shim.Exit) (*verdict, err
 		return &verdict{state: store.Applied}, nil
 	}
 	if errors.Is(err, terraform.ErrStalePlan) {
-		return nil, x.notStarted(ctx, nil)
+		return nil, x.startOver(ctx, nil)
 	}
 	text, _ := forPeople(err)
 	if text == "" {

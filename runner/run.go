@@ -189,8 +189,12 @@ func (x *execution) finish(ctx context.Context, v verdict) error {
 	return nil
 }
 
-// back returns the run to the queue.
+// back returns the run to the queue, to start over there. One whose engine may
+// have changed the cloud stays as it is: the next attempt has to find out first.
 func (x *execution) back(ctx context.Context) error {
+	if x.run.Step == stepApply || x.run.State == store.Unknown {
+		return nil
+	}
 	x.run.State, x.run.Step = store.Queued, ""
 	if err := x.save(ctx); err != nil && !errors.Is(err, errTaken) {
 		return err

@@ -80,6 +80,9 @@ type Exit struct {
 // Success says that the engine did all that it was asked to.
 func (e Exit) Success() bool { return e.Code == 0 && e.Signal == "" }
 
+// Killed says that a signal ended the engine: it has not saved its state.
+func (e Exit) Killed() bool { return e.Signal != "" }
+
 // String describes the end for people: "exit code 1", "signal: killed".
 func (e Exit) String() string {
 	if e.Signal != "" {

@@ -150,12 +150,17 @@ func applied(ctx context.Context, shimDir string, err error) error {
 }
 
 // ApplyError is the error of an apply that ended as exit says: the one that
-// Apply returned, or would have. It is nil for a success.
+// Apply returned, or would have. It is nil for a success, and ErrKilled where
+// the engine did not end by itself.
 func ApplyError(exit shim.Exit) error {
 	if exit.Success() {
 		return nil
 	}
 	e := &EngineError{Command: "apply", Output: clean(exit.Output), Err: errors.New(exit.String())}
+	if exit.Killed() {
+		e.Err = fmt.Errorf("%w: %w", ErrKilled, e.Err)
+		return e
+	}
 	if refused(e.Output) && !begun.MatchString(exit.Printed) {
 		e.Err = ErrStalePlan
 		return e

@@ -128,7 +128,7 @@ func TestApplyError(t *testing.T) {
 	if err.Error() != "the state is locked by ops@ci-7 since 2026-11-20 22:36:06 UTC" {
 		t.Errorf("a locked state: %v", err)
 	}
-	if err := ApplyError(shim.Exit{Code: -1, Signal: "killed"}); err == nil || err.Error() != "apply: signal: killed" {
+	if err := ApplyError(shim.Exit{Code: -1, Signal: "killed"}); !errors.Is(err, ErrKilled) || err.Error() != "apply: the engine was killed: signal: killed" {
 		t.Errorf("a killed engine: %v", err)
 	}
 }

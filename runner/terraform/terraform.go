@@ -96,6 +96,10 @@ type PlanResult struct {
 // moved on. Nothing was applied.
 var ErrStalePlan = errors.New("the saved plan is stale")
 
+// ErrKilled says that a signal ended the engine while it applied: what it did is
+// not in its state, and has to be found out by a plan.
+var ErrKilled = errors.New("the engine was killed")
+
 // ErrApplying says that the engine did not stop when it was asked to and is
 // still applying, behind its shim. Follow the shim to learn its end.
 var ErrApplying = errors.New("the engine is still applying")
