@@ -128,21 +128,25 @@ func (f *fixture) next(kinds ...string) bool {
 	if err != nil {
 		f.Fatal(err)
 	}
-	did := false
-	for _, j := range jobs {
-		o := queue.Outcome{RunAt: j.RunAt, Uncounted: true} // not wanted now
-		if !did && (len(kinds) == 0 || slices.Contains(kinds, j.Kind)) {
-			did = true
-			if err := f.handlers[j.Kind](f.Context(), j); err != nil {
-				f.Fatalf("%s %s: %v", j.Kind, j.Key, err)
-			}
-			o = queue.Outcome{Done: true}
-		}
+	i := slices.IndexFunc(jobs, func(j queue.Job) bool { return len(kinds) == 0 || slices.Contains(kinds, j.Kind) })
+	finish := func(j queue.Job, o queue.Outcome) {
 		if err := f.queue.Finish(f.Context(), f.clock(), j.Ref(), o); err != nil {
 			f.Fatal(err)
 		}
 	}
-	return did
+	for n, j := range jobs {
+		if n != i { // not wanted now
+			finish(j, queue.Outcome{RunAt: j.RunAt, Uncounted: true})
+		}
+	}
+	if i < 0 {
+		return false
+	}
+	if err := f.handlers[jobs[i].Kind](f.Context(), jobs[i]); err != nil {
+		f.Fatalf("%s %s: %v", jobs[i].Kind, jobs[i].Key, err)
+	}
+	finish(jobs[i], queue.Outcome{Done: true})
+	return true
 }
 
 // work carries out jobs of these kinds, of all where none is named, until none
