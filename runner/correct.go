@@ -27,6 +27,11 @@ func (r *Runner) startCorrect(ctx context.Context, check *execution) error {
 // correct undoes drift: it plans again, passes the gate again, and applies
 // only what the check has seen, or less.
 func (r *Runner) correct(ctx context.Context, x *execution) (verdict, error) {
+	if x.earlier != stepApply && x.run.State != store.Unknown {
+		if v, err := x.overtaken(ctx); v != nil || err != nil {
+			return deref(v), err
+		}
+	}
 	seen, err := r.reviewedBy(ctx, x.result.Reviewed)
 	if err != nil {
 		return verdict{}, err
@@ -50,6 +55,9 @@ func (r *Runner) correct(ctx context.Context, x *execution) (verdict, error) {
 // afterCorrect keeps what became of a correction, and checks that it held. It
 // may be done twice.
 func (r *Runner) afterCorrect(ctx context.Context, x *execution) error {
+	if x.run.State == store.Superseded {
+		return nil // it changed nothing
+	}
 	err := r.changeWorkspace(ctx, x.repo, x.in.Workspace, func(rec *WorkspaceRecord) {
 		// In sync only when the check below has seen it.
 		rec.State, rec.Error = Drifted, x.run.Error

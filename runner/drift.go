@@ -14,6 +14,9 @@ import (
 
 // drift plans what was applied last and classifies what it finds.
 func (r *Runner) drift(ctx context.Context, x *execution) (verdict, error) {
+	if v, err := x.overtaken(ctx); v != nil || err != nil {
+		return deref(v), err
+	}
 	m, release, err := x.driftModule(ctx)
 	if err != nil {
 		return x.checkFailed(ctx, err)
@@ -47,6 +50,19 @@ func (r *Runner) drift(ctx context.Context, x *execution) (verdict, error) {
 	return verdict{state: store.Planned}, nil
 }
 
+// overtaken ends a check, or a correction, of a commit that is not the applied
+// one any more: it would take the later commit for drift, and undo it.
+func (x *execution) overtaken(ctx context.Context) (*verdict, error) {
+	var rec WorkspaceRecord
+	if _, err := x.r.load(ctx, workspaceName(x.repo, x.run.Workspace), &rec); err != nil {
+		return nil, err
+	}
+	if rec.AppliedInputs == "" || rec.AppliedInputs == x.run.Inputs {
+		return nil, nil
+	}
+	return &verdict{store.Superseded, "Commit " + short(rec.AppliedCommit) + " was applied meanwhile; the next check starts from it."}, nil
+}
+
 // driftModule is module, with the workspace as the checked commit describes
 // it where that is not the default branch's head. The policy stays the head's.
 func (x *execution) driftModule(ctx context.Context) (terraform.Module, func(), error) {
@@ -78,6 +94,9 @@ func (x *execution) checkFailed(ctx context.Context, err error) (verdict, error)
 // afterDrift keeps what the check found, and queues the correction where the
 // team wants one. It may be done twice.
 func (r *Runner) afterDrift(ctx context.Context, x *execution) error {
+	if x.run.State == store.Superseded {
+		return nil // it found nothing out
+	}
 	report := plan.DriftReport{Class: plan.CheckError}
 	if x.result.Drift != nil {
 		report = *x.result.Drift
