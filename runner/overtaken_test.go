@@ -1,0 +1,52 @@
+package runner
+
+import (
+	"slices"
+	"testing"
+
+	"holdfast/runner/plan"
+	"holdfast/store"
+	"holdfast/workspaces"
+)
+
+// A check or a correction that waited while a later commit was applied must
+// not take that commit for drift: the correction would put the older one over
+// it.
+func TestAppliedMeanwhile(t *testing.T) {
+	f := newFixture(t)
+	f.handlers[JobDrift], f.handlers[JobCorrect] = f.handleRun(f.drift), f.handleRun(f.correct)
+	w := knownWorkspace{Workspace: workspaces.Workspace{Name: "a", Dir: "a", Drift: workspaces.Drift{Correct: "apply"}}, Inputs: "old"}
+	applied := func(commit, inputs string) {
+		err := f.changeWorkspace(t.Context(), f.repo, w.Workspace, func(rec *WorkspaceRecord) {
+			rec.State, rec.AppliedCommit, rec.AppliedInputs = InSync, commit, inputs
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	applied("0ld", "old")
+	check, err := f.startDrift(t.Context(), Repository{Repository: f.repo}, w, "0ld", "now")
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &execution{r: f.Runner, repo: f.repo, run: check, in: runPayload{Workspace: w.Workspace, Inputs: "old"}}
+	x.result.Drift = &plan.DriftReport{Class: plan.CloudChange}
+	if err := f.startCorrect(t.Context(), x); err != nil {
+		t.Fatal(err)
+	}
+	applied("1ater", "new")
+	f.work(JobDrift, JobCorrect)
+	if got, want := f.runs(), []string{"a superseded", "a superseded"}; !slices.Equal(got, want) {
+		t.Errorf("runs %v instead of %v", got, want)
+	}
+	var rec WorkspaceRecord
+	if _, err := f.load(t.Context(), workspaceName(f.repo, "a"), &rec); err != nil {
+		t.Fatal(err)
+	}
+	if rec.State != InSync || rec.AppliedCommit != "1ater" || rec.Class != "" {
+		t.Errorf("afterwards %+v", rec)
+	}
+	if n := len(f.jobs("")); n != 0 {
+		t.Errorf("%d jobs are left", n)
+	}
+}
