@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"holdfast/runner/plan"
-	"holdfast/store"
 	"holdfast/workspaces"
 )
 
