@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -57,11 +58,15 @@ func (r *Runner) merged(ctx context.Context, pr vcs.PullRequest, old pullRecord)
 	if err != nil {
 		return r.settleProblems(ctx, pr, old, next, err)
 	}
-	if old.Head != pr.HeadSHA || old.MergeBase == "" {
-		// The last push, or the whole pull request, was never planned.
+	if old.Head != pr.HeadSHA || old.MergeBase == "" || old.Base != pr.BaseRef {
+		// The last push, or the whole pull request, was never planned, or it was
+		// compared with another branch.
 		if next.Workspaces, err = r.unplanned(ctx, pr, old, c); err != nil {
 			return err
 		}
+	}
+	if c, err = r.reviewedUnder(ctx, pr.Repository, c, cmp.Or(old.Trusted, old.MergeBase)); err != nil {
+		return err
 	}
 	gates, err := r.gatesAt(ctx, h, pr, c)
 	if err != nil {
@@ -75,6 +80,28 @@ func (r *Runner) merged(ctx context.Context, pr vcs.PullRequest, old pullRecord)
 	// Queued already: after this only the record and the report are missing,
 	// and doing all of it again changes nothing.
 	return r.settle(ctx, pr, old, next, nil)
+}
+
+// reviewedUnder returns the merge commit's configuration with the policy of the
+// commit that the pull request was reviewed under, where that is stricter: what
+// a pull request relaxes counts from the next one on. Where trusted is empty
+// nothing was reviewed, and no gate lets anything pass.
+func (r *Runner) reviewedUnder(ctx context.Context, repo vcs.Repository, c *workspaces.Config, trusted string) (*workspaces.Config, error) {
+	if trusted == "" {
+		return c, nil
+	}
+	base, err := r.configAt(ctx, repo, trusted)
+	if err != nil && !isProblems(err) {
+		return nil, err
+	}
+	strict := *c // c is shared
+	strict.Workspaces = slices.Clone(c.Workspaces)
+	strict.TrustOnly(base)
+	for i, w := range c.Workspaces {
+		strict.Workspaces[i].Apply = w.Apply.Stricter(strict.Workspaces[i].Apply)
+		strict.Workspaces[i].Drift = w.Drift
+	}
+	return &strict, nil
 }
 
 // mergedConfig is what the merge commit says, and what holds at the merge.
@@ -156,6 +183,9 @@ func (r *Runner) unplanned(ctx context.Context, pr vcs.PullRequest, old pullReco
 		for _, o := range old.Workspaces {
 			if o.Name == pw.Name {
 				pw.Apply = o.Apply // a redelivered event finds its own runs again
+				if old.Head == pr.HeadSHA {
+					pw.Plan = o.Plan // of that head, whatever it was compared with
+				}
 			}
 		}
 		out = append(out, pw)

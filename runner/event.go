@@ -80,7 +80,7 @@ func (r *Runner) pullRequest(ctx context.Context, repo vcs.Repository, number in
 // opened plans what an open pull request changes, as far as that is not
 // planned yet.
 func (r *Runner) opened(ctx context.Context, pr vcs.PullRequest, old pullRecord) error {
-	next := pullRecord{Head: pr.HeadSHA, State: pr.State, URL: pr.URL, Title: pr.Title, Author: pr.Author}
+	next := pullRecord{Head: pr.HeadSHA, Base: pr.BaseRef, State: pr.State, URL: pr.URL, Title: pr.Title, Author: pr.Author}
 	if pr.Fork {
 		next.Refused = true
 		next.Notice = "This pull request comes from a fork, so nothing is planned: its code would run with this server's credentials."
@@ -91,7 +91,7 @@ func (r *Runner) opened(ctx context.Context, pr vcs.PullRequest, old pullRecord)
 		return r.settleProblems(ctx, pr, old, next, err)
 	}
 	defer c.release()
-	next.MergeBase = c.base
+	next.MergeBase, next.Trusted = c.base, c.target
 	affected := c.head.Affected(c.changed, c.baseConfig)
 	if len(affected) == 0 {
 		next.Notice = "No workspace is affected."
@@ -246,6 +246,7 @@ func (r *Runner) closed(ctx context.Context, pr vcs.PullRequest, old pullRecord)
 
 // comparison is a pull request's head beside what it started from.
 type comparison struct {
+	target           string // the commit of the branch that it goes to
 	base             string // the merge base
 	dir              string // the head's files
 	head, baseConfig *workspaces.Config
@@ -273,7 +274,7 @@ func (r *Runner) compare(ctx context.Context, pr vcs.PullRequest) (*comparison, 
 	if err != nil {
 		return nil, err
 	}
-	c := &comparison{}
+	c := &comparison{target: target}
 	if c.base, err = r.Git.MergeBase(ctx, pr.Repository, target, pr.HeadSHA); err != nil {
 		return nil, fmt.Errorf("merge base of %s and %s: %w", short(target), short(pr.HeadSHA), err)
 	}

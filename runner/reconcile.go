@@ -135,7 +135,7 @@ func missed(pr vcs.PullRequest, rec pullRecord) bool {
 	case vcs.Closed:
 		return rec.State == vcs.Open
 	}
-	return rec.Head != pr.HeadSHA || rec.State != pr.State
+	return rec.Head != pr.HeadSHA || rec.State != pr.State || rec.Base != pr.BaseRef
 }
 
 // refresh keeps what the default branch's head says of the workspaces.

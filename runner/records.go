@@ -65,11 +65,15 @@ type knownWorkspace struct {
 // "pull/HOST/OWNER/NAME#NUMBER". Only event jobs write it, and these run one
 // at a time for each pull request.
 type pullRecord struct {
-	Head      string        `json:"head"`
-	MergeBase string        `json:"merge_base,omitempty"`
-	State     vcs.PullState `json:"state"`
-	URL       string        `json:"url,omitempty"`
-	Title     string        `json:"title,omitempty"`
+	Head      string `json:"head"`
+	MergeBase string `json:"merge_base,omitempty"`
+	// Base is the branch that it goes to, and Trusted the commit of that branch
+	// whose policy it was planned under.
+	Base    string        `json:"base,omitempty"`
+	Trusted string        `json:"trusted,omitempty"`
+	State   vcs.PullState `json:"state"`
+	URL     string        `json:"url,omitempty"`
+	Title   string        `json:"title,omitempty"`
 	// Merge is the commit that the merge made.
 	Merge      string              `json:"merge,omitempty"`
 	Workspaces []pullWorkspace     `json:"workspaces,omitempty"`

@@ -52,3 +52,24 @@ func closest(w Workspace, there []Workspace) Workspace {
 	}
 	return there[0]
 }
+
+// Stricter returns the policy that lets pass only what both a and b let pass.
+func (a Apply) Stricter(b Apply) Apply {
+	out := a
+	if b.On == "comment" {
+		out.On = b.On
+	}
+	out.Requires = slices.Clone(a.Requires)
+	for _, name := range b.Requires {
+		if !slices.Contains(out.Requires, name) {
+			out.Requires = append(out.Requires, name)
+		}
+	}
+	// A word that is not in the list comes before all that are.
+	lenient := []string{"hold", "same_resources", "always"}
+	if slices.Index(lenient, b.WhenPlanChanged) < slices.Index(lenient, a.WhenPlanChanged) {
+		out.WhenPlanChanged = b.WhenPlanChanged
+	}
+	out.MaxPlanAge = min(a.MaxPlanAge, b.MaxPlanAge)
+	return out
+}

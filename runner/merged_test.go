@@ -1,0 +1,127 @@
+package runner
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"holdfast/queue"
+	"holdfast/vcs"
+)
+
+// merge merges pull request 1 as a new commit of main with these files.
+func (f *fixture) merge(files map[string]string) {
+	f.Helper()
+	pr := f.host.pulls[1]
+	pr.State, pr.MergeSHA = vcs.Merged, f.git.commit("main", files)
+	f.host.set(pr)
+	if err := f.told(); err != nil {
+		f.Fatal(err)
+	}
+}
+
+// applyPayload returns the payload of the only apply that is queued.
+func (f *fixture) applyPayload() (in runPayload) {
+	f.Helper()
+	jobs := f.jobs(JobApply)
+	if len(jobs) != 1 {
+		f.Fatalf("%d applies are queued", len(jobs))
+	}
+	if err := json.Unmarshal(jobs[0].Payload, &in); err != nil {
+		f.Fatal(err)
+	}
+	return in
+}
+
+// A pull request cannot relax the rules that it is applied under, also not by
+// being merged.
+func TestMergedUnderTheReviewedPolicy(t *testing.T) {
+	const strict = "defaults {\n  apply {\n    requires = [\"approved\"]\n  }\n}\n"
+	const lenient = "defaults {\n  apply {\n    when_plan_changed = \"always\"\n  }\n}\n"
+	for _, test := range []struct {
+		name, before, after string
+		refused             bool
+	}{
+		{"relaxed", strict, lenient, true},
+		{"made stricter", lenient, strict, true},
+		{"as it was", strict, strict, true},
+		{"asks for nothing", "", lenient, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := newFixture(t)
+			f.git.commit("main", map[string]string{"holdfast.hcl": test.before})
+			files := map[string]string{"holdfast.hcl": test.after, "a/main.tf": root("new"), "b/main.tf": ""}
+			f.open(files)
+			if err := f.told(); err != nil {
+				t.Fatal(err)
+			}
+			f.work(JobPlan)
+			f.merge(files)
+			in := f.applyPayload()
+			if (in.Refused != "") != test.refused || in.Workspace.Apply.WhenPlanChanged != "hold" {
+				t.Errorf("refused %q, policy %+v", in.Refused, in.Workspace.Apply)
+			}
+			c, err := f.configAt(t.Context(), f.repo, f.host.pulls[1].MergeSHA)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.Workspaces[0].Apply.WhenPlanChanged == "hold" && strings.Contains(test.after, "always") {
+				t.Error("the remembered configuration was changed")
+			}
+		})
+	}
+}
+
+// A pull request that now goes to another branch concerns other workspaces.
+// Where nobody told so, the merge finds out.
+func TestMergedIntoAnotherBranchThanPlanned(t *testing.T) {
+	for _, told := range []bool{false, true} {
+		f := newFixture(t)
+		first := map[string]string{"a/main.tf": root("new")}
+		f.git.commit("feature", first)
+		f.git.heads["change"] = f.git.heads["feature"]
+		second := map[string]string{"b/main.tf": root("new")}
+		f.open(second)
+		pr := f.host.pulls[1]
+		pr.BaseRef = "feature"
+		f.host.set(pr)
+		if err := f.told(); err != nil {
+			t.Fatal(err)
+		}
+		f.work(JobPlan)
+		if got, want := f.runs(), []string{"b planned"}; !slices.Equal(got, want) {
+			t.Fatalf("runs %v instead of %v", got, want)
+		}
+		known := f.pull()
+		pr.BaseRef = "main"
+		f.host.set(pr)
+		if !missed(pr, known) {
+			t.Error("nobody would ever notice")
+		}
+		if told {
+			if err := f.told(); err != nil {
+				t.Fatal(err)
+			}
+			f.work(JobPlan)
+		}
+		both := maps.Clone(first)
+		maps.Copy(both, second)
+		f.merge(both)
+		reviewed := map[string]bool{}
+		for _, w := range f.pull().Workspaces {
+			if w.Apply == "" {
+				t.Errorf("%s is never applied", w.Name)
+			}
+			reviewed[w.Name] = w.Plan != ""
+		}
+		if !maps.Equal(reviewed, map[string]bool{"a": told, "b": true}) {
+			t.Errorf("told %t: reviewed %v", told, reviewed)
+		}
+		jobs, err := f.queue.List(t.Context(), queue.Filter{Kind: JobApply})
+		if err != nil || len(jobs) != 2 {
+			t.Errorf("%d applies, %v", len(jobs), err)
+		}
+	}
+}
