@@ -228,7 +228,8 @@ func reusable(s store.State) bool {
 	return s == store.Queued || s == store.Running || s == store.Planned || s == store.NoChanges
 }
 
-// closed ends the plans of a pull request that was closed without a merge.
+// closed ends the plans of a pull request that was closed without a merge, and
+// says so.
 func (r *Runner) closed(ctx context.Context, pr vcs.PullRequest, old pullRecord) error {
 	for _, w := range old.Workspaces {
 		if w.Plan != "" {
@@ -241,7 +242,10 @@ func (r *Runner) closed(ctx context.Context, pr vcs.PullRequest, old pullRecord)
 		return nil // never seen while it was open
 	}
 	name := pullName(pr.Repository, pr.Number)
-	return change(ctx, r, name, func(rec *pullRecord) { rec.State = pr.State })
+	if err := change(ctx, r, name, func(rec *pullRecord) { rec.State = pr.State }); err != nil {
+		return err
+	}
+	return r.enqueueReportIn(ctx, pr.Repository, pr.Number, 0)
 }
 
 // comparison is a pull request's head beside what it started from.

@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
+	"slices"
 	"strings"
 
 	"holdfast/queue"
@@ -245,6 +247,9 @@ func (p *poster) findComment(ctx context.Context) (int64, error) {
 // workspace.
 func (p *poster) statuses(ctx context.Context, report markdown.Report) error {
 	if p.shown.SHA != p.sha {
+		if err := p.leave(ctx); err != nil {
+			return err
+		}
 		p.shown.SHA, p.shown.Statuses = p.sha, nil
 	}
 	if p.shown.Statuses == nil {
@@ -265,6 +270,7 @@ func (p *poster) statuses(ctx context.Context, report markdown.Report) error {
 		want = append(want, vcs.Status{Context: name, State: vcs.StatusState(state), Description: description, URL: link})
 	}
 	want = append(want, p.overall(report))
+	want = append(want, p.unaffected(want)...)
 	for _, s := range want {
 		now := string(s.State) + "\n" + s.Description + "\n" + s.URL
 		if p.shown.Statuses[s.Context] == now {
@@ -276,6 +282,35 @@ func (p *poster) statuses(ctx context.Context, report markdown.Report) error {
 		p.shown.Statuses[s.Context] = now
 	}
 	return p.save(ctx)
+}
+
+// leave ends what is still pending on the commit that had the statuses before:
+// nothing else ever would.
+func (p *poster) leave(ctx context.Context) error {
+	for _, name := range slices.Sorted(maps.Keys(p.shown.Statuses)) {
+		if !strings.HasPrefix(p.shown.Statuses[name], string(vcs.StatusPending)+"\n") {
+			continue
+		}
+		// Not a success: nobody has seen a plan of it.
+		s := vcs.Status{Context: name, State: vcs.StatusError, Description: "Superseded by commit " + short(p.sha)}
+		// A commit that was forced away may be gone from the host.
+		if err := p.host.statuses.SetStatus(ctx, p.repo, p.shown.SHA, s); err != nil && !errors.Is(err, vcs.ErrNotFound) {
+			return fmt.Errorf("set status %s of the commit before: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// unaffected returns the statuses that end those of workspaces that the pull
+// request does not concern any more, with the same commit at its head.
+func (p *poster) unaffected(want []vcs.Status) []vcs.Status {
+	var out []vcs.Status
+	for _, name := range slices.Sorted(maps.Keys(p.shown.Statuses)) {
+		if !slices.ContainsFunc(want, func(s vcs.Status) bool { return s.Context == name }) {
+			out = append(out, vcs.Status{Context: name, State: vcs.StatusSuccess, Description: "Not affected any more"})
+		}
+	}
+	return out
 }
 
 // overall is the status of the pull request as a whole.

@@ -55,6 +55,9 @@ func WorkspaceStatus(w Workspace) (state, description string) {
 		state, description = StatusFailure, capital(kind(w))+" canceled"
 	case "superseded":
 		state, description = StatusSuccess, "Superseded by a newer commit"
+		if first := firstLine(w.Error); first != "" {
+			description = capital(first)
+		}
 	case "unknown":
 		state, description = StatusPending, "Outcome unknown: it is being found out"
 	default:
@@ -90,6 +93,8 @@ func Status(list []Workspace) (state, description string) {
 	case open > 0:
 		state = StatusPending
 		description = fmt.Sprintf("%d of %s finished", len(list)-open, count(len(list), "workspace"))
+	case concerned == 0 && counts["superseded"] > 0:
+		state, description = StatusSuccess, tally(counts, "superseded")+" of "+count(len(list), "workspace")
 	case concerned == 0:
 		state, description = StatusSuccess, "No changes in "+count(len(list), "workspace")
 	case applied == concerned:
