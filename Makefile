@@ -39,8 +39,8 @@ fuzz: ## run every fuzz target for FUZZTIME (10s) each
 
 .PHONY: bench
 bench: terraform ## measure the queue, and a pull request beside plain Terraform
-	$(GO) test -run '^$$' -bench . -benchtime 2s ./store/sqlite
-	$(GO) test -run '^$$' -bench PullRequest -benchtime 1x -v ./integration
+	$(GO) test -run '^$$' -bench . -benchtime 1s ./store/sqlite
+	$(GO) test -run '^$$' -bench PullRequest -benchtime 1x ./integration
 
 # The tests need a real Terraform. Where PATH has none, the program's own
 # installer brings one into bin/.
