@@ -77,8 +77,8 @@ func (e *Engines) setReady(d dataDir) error {
 }
 
 // restoreLock puts the lock file that init left into another checkout of the
-// same inputs.
-func (d dataDir) restoreLock(dir string) error {
+// same inputs, where that one's own is the origin.
+func (e *Engines) restoreLock(d dataDir, dir, origin string) error {
 	kept, err := os.ReadFile(d.lock())
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -90,7 +90,12 @@ func (d dataDir) restoreLock(dir string) error {
 	if now, err := readSmall(path); err == nil && bytes.Equal(now, kept) {
 		return nil
 	}
-	if err := writeFile(path, kept, 0o644); err != nil {
+	// The note comes first: without it the file would be taken for the
+	// repository's.
+	if err = e.noteOrigin(dir, kept, origin); err == nil {
+		err = writeFile(path, kept, 0o644)
+	}
+	if err != nil {
 		return fmt.Errorf("restore dependency lock file: %w", err)
 	}
 	return nil
@@ -107,15 +112,26 @@ func (e *Engines) lockOrigin(dir string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read dependency lock file: %w", err)
 	}
-	origin, err := os.ReadFile(e.originFile(digest(data)))
+	origin, err := os.ReadFile(e.originFile(dir, data))
 	if err == nil && len(origin) > 0 {
 		return string(origin), nil
 	}
 	return digest(data), nil
 }
 
-func (e *Engines) originFile(digest string) string {
-	return filepath.Join(e.config.DataDir, "locks", digest)
+// originFile is where the origin of a lock file is noted. It is that of one
+// directory alone: another repository may have a file with the same content of
+// its own, whose versions and checksums then count.
+func (e *Engines) originFile(dir string, lock []byte) string {
+	return filepath.Join(e.config.DataDir, "locks", digest([]byte(dir+"\x00"+digest(lock))))
+}
+
+// noteOrigin notes that dir's lock file, where it is this one, came from origin.
+func (e *Engines) noteOrigin(dir string, lock []byte, origin string) error {
+	if digest(lock) == origin {
+		return nil
+	}
+	return writeFile(e.originFile(dir, lock), []byte(origin), 0o600)
 }
 
 // keepLock keeps the lock file that init left in dir, and from what it came.
@@ -130,8 +146,8 @@ func (e *Engines) keepLock(d dataDir, dir, origin string) error {
 	if err == nil {
 		err = writeFile(d.lock(), data, 0o600)
 	}
-	if sum := digest(data); err == nil && sum != origin {
-		err = writeFile(e.originFile(sum), []byte(origin), 0o600)
+	if err == nil {
+		err = e.noteOrigin(dir, data, origin)
 	}
 	if err != nil {
 		return fmt.Errorf("keep dependency lock file: %w", err)

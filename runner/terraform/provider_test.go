@@ -164,6 +164,29 @@ provider "registry.terraform.io/acme/empty" {
 	}
 }
 
+// A repository's own lock file counts, also where it is the very one that init
+// made for another repository that has none.
+func TestLockFileThatIsKnownFromElsewhere(t *testing.T) {
+	files := map[string]string{"app/main.tf": withEmpty}
+	r := newRig(t, terraform.Config{}, files)
+	r.withProvider(t, "1.0.0")
+	r.plan(t)
+	lock, err := os.ReadFile(filepath.Join(r.m.Dir, ".terraform.lock.hcl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.withProvider(t, "1.0.0", "1.1.0")
+	r.checkout(t, "pinned", map[string]string{"app/main.tf": withEmpty, "app/.terraform.lock.hcl": string(lock)})
+	r.m.Key = "h/o/pinned/app"
+	for day := range 2 {
+		r.SetClock(func() time.Time { return time.Now().Add(time.Duration(day) * 25 * time.Hour) })
+		r.plan(t)
+		if now, err := os.ReadFile(filepath.Join(r.m.Dir, ".terraform.lock.hcl")); err != nil || !bytes.Equal(now, lock) {
+			t.Errorf("day %d: lock file %v\n%s", day, err, now)
+		}
+	}
+}
+
 func TestManyAtOnce(t *testing.T) {
 	r := newRig(t, terraform.Config{}, map[string]string{"app/main.tf": withEmpty})
 	r.withProvider(t, "1.0.0")

@@ -81,7 +81,7 @@ func (s *session) prepare(ctx context.Context, fresh bool) error {
 	if !s.e.initialised(s.data, fresh && s.floating()) {
 		return s.init(ctx)
 	}
-	if err := s.data.restoreLock(s.m.Dir); err != nil {
+	if err := s.e.restoreLock(s.data, s.m.Dir, s.origin); err != nil {
 		return err
 	}
 	return s.selectWorkspace()
