@@ -22,7 +22,8 @@ func (r *Runner) newRun(ctx context.Context, run store.Run, in runPayload) (stor
 	if err != nil {
 		return run, fmt.Errorf("create run: %w", err)
 	}
-	if created && run.Kind == store.KindPlan {
+	// Also for a run that is there already: its maker may have died before this.
+	if run.Kind == store.KindPlan && !run.State.Ended() {
 		err = r.audit(ctx, store.Entry{ID: run.ID, Who: in.Who, Action: string(run.Kind), Repository: run.Repository, Workspace: run.Workspace, Run: run.ID, Why: "commit " + short(run.Commit)})
 		if err != nil {
 			return run, err
