@@ -88,6 +88,18 @@ func badInputs() []badInput {
 			says:   []string{"registry.invalid/acme/nowhere"},
 			failed: []string{"c"}, planned: []string{"e"},
 		},
+		{
+			name:   "a version that nobody has",
+			change: gittest.Change{Files: with(map[string]string{"c/version.tf": "terraform {\n  required_version = \">= 99.0\"\n}\n"})},
+			says:   []string{">= 99.0"},
+			failed: []string{"c"}, planned: []string{"e"},
+		},
+		{
+			name:   "a version that is none",
+			change: gittest.Change{Files: with(map[string]string{"c/version.tf": "terraform {\n  required_version = \"newest\"\n}\n"})},
+			says:   []string{"newest"},
+			failed: []string{"c"}, planned: []string{"e"},
+		},
 	}
 }
 
@@ -96,6 +108,8 @@ func badInputs() []badInput {
 func TestBadContent(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, fiveWorkspaces())
+	// Nothing on the network is asked: it is as if there were none.
+	w.env = []string{"HTTPS_PROXY=http://127.0.0.1:1", "TF_CLI_CONFIG_FILE="}
 	w.start()
 	for i, tc := range badInputs() {
 		t.Run(tc.name, func(t *testing.T) {
@@ -259,6 +273,7 @@ func TestWebhookAnswers(t *testing.T) {
 	other := w.forge.CreateRepository("platform", "unlisted", map[string]string{"main.tf": app()})
 	other.SetHook(w.url + "/webhooks/gitea")
 	w.start()
+	w.quiet() // the first look for what no webhook told is over
 	w.forge.Hold()
 	w.repo.Push("change", map[string]string{"c/more.tf": server("more")}, "change")
 	w.repo.OpenPull(giteatest.OpenPull{Head: "change"})

@@ -278,3 +278,21 @@ func TestPlainGitRemoteAway(t *testing.T) {
 	}
 	w.noted(head, "pplied")
 }
+
+// TestPlainGitBadDefaultBranch plans and applies what mends a default branch
+// whose files cannot be checked out.
+func TestPlainGitBadDefaultBranch(t *testing.T) {
+	t.Parallel()
+	w := newPlainWorld(t, map[string]string{"app/main.tf": app()})
+	w.bare.Apply(gittest.Change{Branch: gittest.DefaultBranch, Symlinks: map[string]string{"docs": "/etc"}})
+	w.start()
+	w.until("the log says what is wrong", func() bool { return strings.Contains(w.log.String(), "leads out of the repository") })
+	head := w.bare.Apply(gittest.Change{Branch: "mend", Delete: []string{"docs"}, Files: map[string]string{"app/one.tf": server("one")}})
+	w.noted(head, "smallcloud_server.one")
+	w.bare.Merge("mend", gittest.DefaultBranch, gittest.MergeCommit)
+	w.noted(head, "pplied")
+	w.quiet()
+	if n := w.cloud.created("one"); n != 1 {
+		t.Errorf("it was made %d times", n)
+	}
+}

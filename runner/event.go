@@ -177,17 +177,8 @@ func (r *Runner) settle(ctx context.Context, pr vcs.PullRequest, old, next pullR
 // settleProblems settles a pull request whose own content is at fault. Other
 // errors are returned for a retry.
 func (r *Runner) settleProblems(ctx context.Context, pr vcs.PullRequest, old, next pullRecord, err error) error {
-	var notice *contentError
-	if !errors.As(err, &next.Problems) && !errors.As(err, &notice) {
+	if next.Problems = problemsIn(err); next.Problems == nil {
 		return err
-	}
-	if notice != nil {
-		p := workspaces.Problem{File: notice.path, Message: notice.Error()}
-		var hint interface{ Hint() string }
-		if errors.As(err, &hint) {
-			p.Hint = hint.Hint()
-		}
-		next.Problems = workspaces.Problems{p}
 	}
 	return r.settle(ctx, pr, old, next, nil)
 }
@@ -330,11 +321,26 @@ func content(err error) error {
 	return err
 }
 
-func isProblems(err error) bool {
-	var p workspaces.Problems
-	var c *contentError
-	return errors.As(err, &p) || errors.As(err, &c)
+// problemsIn returns the faults of a repository's content that are the reason
+// of an error; nil where the reason lies elsewhere.
+func problemsIn(err error) workspaces.Problems {
+	var problems workspaces.Problems
+	var at *contentError
+	switch {
+	case errors.As(err, &problems):
+		return problems
+	case errors.As(err, &at):
+		p := workspaces.Problem{File: at.path, Message: at.Error()}
+		var hint interface{ Hint() string }
+		if errors.As(err, &hint) {
+			p.Hint = hint.Hint()
+		}
+		return workspaces.Problems{p}
+	}
+	return nil
 }
+
+func isProblems(err error) bool { return problemsIn(err) != nil }
 
 // problemsOf returns the mistakes that spoil one workspace.
 func problemsOf(c *workspaces.Config, name string) workspaces.Problems {

@@ -162,15 +162,17 @@ func (r *Runner) refresh(ctx context.Context, repo vcs.Repository) error {
 	if known.SHA == sha {
 		return nil
 	}
-	dir, release, err := r.Git.Checkout(ctx, repo, sha)
-	if err != nil {
-		return err
-	}
-	defer release()
 	next := repositoryRecord{DefaultBranch: remote.DefaultBranch, SHA: sha}
-	c, err := r.config(ctx, repo, sha, dir)
-	if err != nil && !errors.As(err, &next.Problems) {
-		return err
+	var c *workspaces.Config
+	dir, release, err := r.Git.Checkout(ctx, repo, sha)
+	if err == nil {
+		defer release()
+		c, err = r.config(ctx, repo, sha, dir)
+	}
+	if err != nil {
+		if next.Problems = problemsIn(content(err)); next.Problems == nil {
+			return err
+		}
 	}
 	if c != nil {
 		next.Problems = c.Problems

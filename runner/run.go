@@ -276,7 +276,8 @@ func (r *Runner) checkout(ctx context.Context, repo vcs.Repository, sha, ref str
 	if ferr := r.fetch(ctx, repo, ref); ferr != nil {
 		return "", nil, errors.Join(err, ferr)
 	}
-	return r.Git.Checkout(ctx, repo, sha)
+	dir, release, err = r.Git.Checkout(ctx, repo, sha)
+	return dir, release, content(err)
 }
 
 // fetch brings the mirror up to date; ref may be empty.
@@ -375,10 +376,13 @@ func forPeople(err error) (string, bool) {
 	var engine *terraform.EngineError
 	var locked *terraform.StateLockedError
 	var missing *terraform.NotInstalledError
+	var module *terraform.ModuleError
 	var problems workspaces.Problems
 	switch {
+	case errors.As(err, &module):
+		return module.Error() + "\n" + module.Hint(), true
 	case errors.As(err, &locked):
-		return locked.Error(), true
+		return locked.Error() + "\n" + locked.Hint(), true
 	case errors.As(err, &engine):
 		return engine.Output, true
 	case errors.As(err, &missing):
