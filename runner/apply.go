@@ -484,6 +484,9 @@ func (x *execution) auditApply(ctx context.Context) error {
 // afterApply keeps what is known of the workspace. It may be done twice.
 func (r *Runner) afterApply(ctx context.Context, x *execution) error {
 	return r.changeWorkspace(ctx, x.repo, x.in.Workspace, func(rec *WorkspaceRecord) {
+		if rec.AppliedAt.After(x.run.EndedAt) {
+			return // a retry, after a later apply: its news are old
+		}
 		rec.Error = ""
 		switch x.run.State {
 		case store.Applied, store.NoChanges:

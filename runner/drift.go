@@ -102,6 +102,9 @@ func (r *Runner) afterDrift(ctx context.Context, x *execution) error {
 		report = *x.result.Drift
 	}
 	err := r.changeWorkspace(ctx, x.repo, x.in.Workspace, func(rec *WorkspaceRecord) {
+		if rec.AppliedAt.After(x.run.EndedAt) || rec.CheckedAt.After(x.run.EndedAt) {
+			return // a retry, after later ones: its news are old
+		}
 		rec.CheckedAt, rec.Class, rec.Error = x.run.EndedAt, string(report.Class), x.run.Error
 		if rec.State == Held || rec.State == Applying {
 			return // an apply decides about these

@@ -3,8 +3,10 @@ package runner
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"holdfast/runner/plan"
+	"holdfast/store"
 	"holdfast/workspaces"
 )
 
@@ -47,5 +49,34 @@ func TestAppliedMeanwhile(t *testing.T) {
 	}
 	if n := len(f.jobs("")); n != 0 {
 		t.Errorf("%d jobs are left", n)
+	}
+}
+
+// What follows from an ended run is done again where it failed half way, perhaps
+// after a later run of the workspace has ended: old news change nothing.
+func TestOldNews(t *testing.T) {
+	f := newFixture(t)
+	w := workspaces.Workspace{Name: "a", Dir: "a"}
+	ended := func(kind store.Kind, commit string, state store.State, class plan.Class) *execution {
+		x := &execution{r: f.Runner, repo: f.repo, in: runPayload{Workspace: w}}
+		x.run = store.Run{ID: commit, Kind: kind, Commit: commit, Inputs: commit, State: state, Workspace: "a", Repository: f.repo.String(), EndedAt: f.clock()}
+		x.result = Result{Engine: "Terraform", Drift: &plan.DriftReport{Class: class}}
+		f.pass(time.Minute)
+		return x
+	}
+	check := ended(store.KindDrift, "0", store.Planned, plan.CloudChange)
+	first := ended(store.KindApply, "1", store.Applied, "")
+	second := ended(store.KindApply, "2", store.Applied, "")
+	for _, x := range []*execution{second, first, check} {
+		if err := x.after(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var rec WorkspaceRecord
+	if _, err := f.load(t.Context(), workspaceName(f.repo, "a"), &rec); err != nil {
+		t.Fatal(err)
+	}
+	if rec.State != InSync || rec.AppliedCommit != "2" || !rec.CheckedAt.IsZero() {
+		t.Errorf("%+v", rec)
 	}
 }
