@@ -124,6 +124,9 @@ func (r *Runner) reconcile(ctx context.Context, repo vcs.Repository) error {
 			return err
 		}
 	}
+	if err := r.endOrphans(ctx, repo); err != nil {
+		return err
+	}
 	return change(ctx, r, "repository/"+repo.String(), func(rec *repositoryRecord) { rec.SeenTo = started })
 }
 
