@@ -28,6 +28,9 @@ type inputs struct {
 	sum string
 	// backend is the backend block's type, "cloud", or empty.
 	backend string
+	// overrides is the file that has the last word on the backend, where that is
+	// not Holdfast's.
+	overrides string
 	// providers says that there are providers to install.
 	providers bool
 	// remote says that there are modules to download.
@@ -137,9 +140,24 @@ func (s *scanner) dir(dir, engine string) error {
 			s.unknown()
 			continue
 		}
+		earlier := s.in.backend
+		s.in.backend = ""
 		s.file(name, data, dir == s.root)
+		switch {
+		case s.in.backend == "":
+			s.in.backend = earlier
+		case isOverride(name) && name > overrideFile:
+			s.in.overrides = name
+		}
 	}
 	return nil
+}
+
+// isOverride says whether the engine merges a configuration file over the
+// others. It takes such files in the order of their names.
+func isOverride(name string) bool {
+	base := strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(name, ".json"), ".tf"), ".tofu")
+	return base == "override" || strings.HasSuffix(base, "_override")
 }
 
 // isConfig says whether the engine reads a file of this name as configuration.

@@ -11,18 +11,26 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-// overrideFile is the engine's last word on the backend: files of this ending
-// are read after all others.
+// overrideFile has the engine keep the state where Holdfast does: files of this
+// ending are merged over all others. Only one whose name comes later could say
+// otherwise; that is refused.
 const overrideFile = "holdfast_override.tf"
 
 const overrideHeader = "# Written by Holdfast, so that the state outlives this checkout.\n"
 
 // writeOverride has m's state kept in m.StateFile, where one is set. Runs of
 // all Terraform workspaces in the checkout write the same content.
-func writeOverride(m Module, backend string) error {
+func writeOverride(m Module, in inputs) error {
 	if m.StateFile == "" {
 		return nil
 	}
+	if in.overrides != "" {
+		return &ModuleError{
+			Message: fmt.Sprintf("%s sets a backend over the one with which Holdfast keeps this root module's state, which would be lost", in.overrides),
+			Advice:  "remove the backend block from that file, or give the root module a backend that outlives a checkout",
+		}
+	}
+	backend := in.backend
 	if backend != "" && backend != "local" {
 		return &ModuleError{
 			Message: fmt.Sprintf("the state of %s is kept by its own %s block and cannot be kept by Holdfast", m.Dir, blockName(backend)),

@@ -40,7 +40,7 @@ func (e *Engines) open(ctx context.Context, m Module, fresh bool) (*session, err
 	if s.in, err = e.scan(m, eng); err != nil {
 		return nil, err
 	}
-	if err := writeOverride(m, s.in.backend); err != nil {
+	if err := writeOverride(m, s.in); err != nil {
 		return nil, err
 	}
 	if s.origin, err = e.lockOrigin(m.Dir); err != nil {

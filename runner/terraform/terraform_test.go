@@ -350,6 +350,33 @@ func TestStateFile(t *testing.T) {
 	}
 }
 
+// A repository's own override that comes later would have the state in the
+// checkout, and lost with it.
+func TestOverrideThatComesLater(t *testing.T) {
+	const local = "terraform {\n  backend \"local\" {}\n}\n"
+	for name, refused := range map[string]bool{"override.tf": true, "z.1_override.tf": true, "a_override.tf": false, "zz.tf": false} {
+		r := newRig(t, terraform.Config{}, map[string]string{"app/main.tf": "resource \"terraform_data\" \"a\" {}\n", "app/" + name: local})
+		r.m.StateFile = r.file("state/app.tfstate")
+		_, err := r.Plan(t.Context(), r.m, r.file("plan"), terraform.PlanOptions{})
+		var module *terraform.ModuleError
+		if refused {
+			if !errors.As(err, &module) || !strings.Contains(module.Message, name) {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if err := r.apply(t); err != nil {
+			t.Error(err)
+		}
+		if !exists(r.m.StateFile) || exists(filepath.Join(r.m.Dir, "terraform.tfstate")) {
+			t.Errorf("%s: the state is not where Holdfast keeps it", name)
+		}
+	}
+}
+
 func TestPlanThatFails(t *testing.T) {
 	r := newRig(t, terraform.Config{}, map[string]string{"app/main.tf": "resource {"})
 	_, err := r.Plan(t.Context(), r.m, r.file("plan"), terraform.PlanOptions{})
