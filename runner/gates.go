@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"holdfast/runner/plan"
@@ -82,7 +83,7 @@ func (q requirements) unmet(required []string) string {
 	return ""
 }
 
-// approval says why reviews are no approval; empty where they are. The last
+// approval says why reviews by people who may write are no approval; empty where they are. The last
 // verdict of each reviewer counts; one that was dismissed, that was given
 // before the latest push, or that is the author's own does not.
 func approval(reviews []vcs.Review, author string) string {
@@ -106,6 +107,23 @@ func approval(reviews []vcs.Review, author string) string {
 	return ""
 }
 
+// byWriters returns the reviews of those who may write to the repository:
+// whoever can read it can review on some hosts, and decides nothing.
+func byWriters(ctx context.Context, h host, repo vcs.Repository, reviews []vcs.Review) ([]vcs.Review, error) {
+	writes := map[string]bool{}
+	for _, r := range reviews {
+		if _, asked := writes[r.Author]; asked {
+			continue
+		}
+		may, err := h.Permission(ctx, repo, r.Author)
+		if err != nil {
+			return nil, fmt.Errorf("ask %s what %s may do: %w", repo.Host, r.Author, err)
+		}
+		writes[r.Author] = may.CanWrite()
+	}
+	return slices.DeleteFunc(slices.Clone(reviews), func(r vcs.Review) bool { return !writes[r.Author] }), nil
+}
+
 // gatesAt finds out which of the requirements that any workspace has a merged
 // pull request meets. That it was mergeable is shown by the merge.
 func (r *Runner) gatesAt(ctx context.Context, h host, pr vcs.PullRequest, c *workspaces.Config) (requirements, error) {
@@ -124,6 +142,9 @@ func (r *Runner) gatesAt(ctx context.Context, h host, pr vcs.PullRequest, c *wor
 		reviews, err := h.reviews.Reviews(ctx, pr.Repository, pr.Number)
 		if err != nil {
 			return nil, fmt.Errorf("ask %s for reviews: %w", pr.Repository.Host, err)
+		}
+		if reviews, err = byWriters(ctx, h, pr.Repository, reviews); err != nil {
+			return nil, err
 		}
 		q["approved"] = approval(reviews, pr.Author)
 	}

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"context"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -123,5 +124,55 @@ func TestMergedIntoAnotherBranchThanPlanned(t *testing.T) {
 		if err != nil || len(jobs) != 2 {
 			t.Errorf("%d applies, %v", len(jobs), err)
 		}
+	}
+}
+
+// reviewedHost is a host with reviews, where only some may write.
+type reviewedHost struct {
+	*fakeHost
+	reviews []vcs.Review
+	writers []string
+}
+
+func (h *reviewedHost) Reviews(context.Context, vcs.Repository, int) ([]vcs.Review, error) {
+	return h.reviews, nil
+}
+
+func (h *reviewedHost) Mergeable(context.Context, vcs.Repository, int) (bool, error) {
+	return true, nil
+}
+
+func (h *reviewedHost) Permission(_ context.Context, _ vcs.Repository, user string) (vcs.Permission, error) {
+	if slices.Contains(h.writers, user) {
+		return vcs.PermissionWrite, nil
+	}
+	return vcs.PermissionRead, nil
+}
+
+// Whoever may only read a repository approves nothing in it, and keeps nothing
+// from being applied.
+func TestApprovalByReaders(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		reviews []vcs.Review
+		refused bool
+	}{
+		{"by a reader", []vcs.Review{{Author: "reader", State: vcs.Approved}}, true},
+		{"by a writer", []vcs.Review{{Author: "writer", State: vcs.Approved}}, false},
+		{"by a writer, against a reader", []vcs.Review{{Author: "writer", State: vcs.Approved}, {Author: "reader", State: vcs.ChangesRequested}}, false},
+		{"by a reader, against a writer", []vcs.Review{{Author: "reader", State: vcs.Approved}, {Author: "writer", State: vcs.ChangesRequested}}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := newFixture(t)
+			h := &reviewedHost{f.host, test.reviews, []string{"writer"}}
+			f.hosts[f.repo.Host] = host{Host: h, reviews: h}
+			f.git.commit("main", map[string]string{"holdfast.hcl": "defaults {\n  apply {\n    requires = [\"approved\"]\n  }\n}\n"})
+			files := map[string]string{"a/main.tf": root("new")}
+			f.open(files)
+			f.merge(files)
+			if in := f.applyPayload(); (in.Refused != "") != test.refused {
+				t.Errorf("refused %q", in.Refused)
+			}
+		})
 	}
 }
