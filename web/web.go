@@ -75,6 +75,8 @@ type Config struct {
 	Poll time.Duration
 	// Heartbeat is the longest silence of an open log. Defaults to 15 s.
 	Heartbeat time.Duration
+	// BodyTimeout is how long a webhook's body may take. Defaults to 30 s.
+	BodyTimeout time.Duration
 	// MaxStreams is how many logs may be followed at once. Defaults to 256.
 	MaxStreams int
 	// Now defaults to time.Now.
@@ -106,6 +108,9 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.Heartbeat <= 0 {
 		c.Heartbeat = 15 * time.Second
+	}
+	if c.BodyTimeout <= 0 {
+		c.BodyTimeout = 30 * time.Second
 	}
 	if c.MaxStreams <= 0 {
 		c.MaxStreams = 256

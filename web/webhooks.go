@@ -69,6 +69,9 @@ func (s *server) handle(r *http.Request, w http.ResponseWriter, name string, hos
 	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
 		return http.StatusUnsupportedMediaType, "refused", "the content type must be application/json; set it in the host's webhook settings"
 	}
+	// Anybody may connect; nobody may hold a connection by sending nothing. Where
+	// the server cannot set it, the read has no end of its own.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.BodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxWebhook))
 	if err != nil {
 		if _, large := errors.AsType[*http.MaxBytesError](err); large {

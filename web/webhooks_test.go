@@ -1,13 +1,16 @@
 package web_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"holdfast/vcs"
 	"holdfast/web"
@@ -99,5 +102,29 @@ func TestWebhookOutlivesItsRequest(t *testing.T) {
 	s.handler.ServeHTTP(w, r)
 	if w.Code != http.StatusAccepted {
 		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+// A body that does not come ends the request, and the connection can be used
+// for no more.
+func TestWebhookThatNeverCame(t *testing.T) {
+	s := newSite(t, web.Config{
+		Hosts: map[string]vcs.Webhooks{"main": parser{}}, BodyTimeout: 50 * time.Millisecond,
+		Receive: func(context.Context, vcs.Event) error { return errors.New("received") },
+	})
+	server := httptest.NewServer(s.handler)
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprint(conn, "POST /webhooks/main HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{")
+	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := bufio.NewReader(conn).ReadString('\n')
+	if err != nil || !strings.Contains(answer, "400") {
+		t.Errorf("%q, %v", answer, err)
 	}
 }
