@@ -60,8 +60,7 @@ const (
 // State is where a run stands.
 type State string
 
-// The states of a run. All but Queued and Running are final, and of these only
-// Unknown and Held may still be resolved.
+// The states of a run. All but Queued, Running and Unknown are final; see Ended.
 const (
 	Queued     State = "queued"
 	Running    State = "running"
