@@ -127,3 +127,14 @@ func TestInterrupted(t *testing.T) {
 		})
 	}
 }
+
+// An attempt that begins when a later one has the run ends at once.
+func TestLateAttemptDoesNotBegin(t *testing.T) {
+	f := newFixture(t)
+	x := f.applying(store.Running, nil)
+	late := x.job
+	late.Token--
+	if got, err := f.begin(t.Context(), late); !errors.Is(err, errTaken) {
+		t.Errorf("%v, %v", got, err)
+	}
+}

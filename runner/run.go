@@ -94,6 +94,9 @@ func (r *Runner) begin(ctx context.Context, job queue.Job) (*execution, error) {
 		if err != nil {
 			return nil, err
 		}
+		if run.Token > job.Token {
+			return nil, errTaken // this attempt is the late one: it may write nothing
+		}
 		ended, err := x.claim(ctx, run)
 		if errors.Is(err, errTaken) {
 			// Superseded meanwhile, or the last write of an earlier attempt.
