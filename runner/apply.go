@@ -323,7 +323,12 @@ func (x *execution) planAndApply(ctx context.Context, m terraform.Module, lease 
 	if err := x.auditApply(ctx); err != nil {
 		return verdict{}, err
 	}
-	err = x.r.changeWorkspace(ctx, x.repo, x.in.Workspace, func(rec *WorkspaceRecord) { rec.State = Applying })
+	err = x.r.changeWorkspace(ctx, x.repo, x.in.Workspace, func(rec *WorkspaceRecord) {
+		rec.State = Applying
+		if x.run.Kind == store.KindApply {
+			rec.Unfinished = x.run.Commit
+		}
+	})
 	if err == nil {
 		err = lease.Check(ctx)
 	}
@@ -495,7 +500,7 @@ func (r *Runner) afterApply(ctx context.Context, x *execution) error {
 				return // a later commit is applied already; see outdated
 			}
 			rec.AppliedCommit, rec.AppliedInputs, rec.AppliedAt = x.run.Commit, x.run.Inputs, x.run.EndedAt
-			rec.Class = ""
+			rec.Class, rec.Unfinished = "", ""
 		case store.Held:
 			rec.State, rec.Error = Held, x.run.Error
 		case store.Unknown:

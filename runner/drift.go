@@ -38,6 +38,11 @@ func (r *Runner) drift(ctx context.Context, x *execution) (verdict, error) {
 	if report.Class == plan.InSync && x.in.Pending {
 		report.Class = plan.UnappliedCommit
 	}
+	if report.Class == plan.CloudChange {
+		if err := x.doubt(ctx, &report); err != nil {
+			return verdict{}, err
+		}
+	}
 	x.result.Drift = &report
 	if report.Class == plan.InSync {
 		return verdict{state: store.NoChanges}, nil
@@ -57,10 +62,24 @@ func (x *execution) overtaken(ctx context.Context) (*verdict, error) {
 	if _, err := x.r.load(ctx, workspaceName(x.repo, x.run.Workspace), &rec); err != nil {
 		return nil, err
 	}
+	if x.run.Kind == store.KindCorrect && rec.Unfinished != "" {
+		return &verdict{store.Superseded, "The apply of commit " + short(rec.Unfinished) + " began meanwhile and did not end well; its changes are not undone."}, nil
+	}
 	if rec.AppliedInputs == "" || rec.AppliedInputs == x.run.Inputs {
 		return nil, nil
 	}
 	return &verdict{store.Superseded, "Commit " + short(rec.AppliedCommit) + " was applied meanwhile; the next check starts from it."}, nil
+}
+
+// doubt calls no change one of the cloud's while an apply may have made it.
+func (x *execution) doubt(ctx context.Context, report *plan.DriftReport) error {
+	var rec WorkspaceRecord
+	if _, err := x.r.load(ctx, workspaceName(x.repo, x.run.Workspace), &rec); err != nil || rec.Unfinished == "" {
+		return err
+	}
+	report.Class = plan.UnappliedCommit
+	x.note("The apply of commit " + short(rec.Unfinished) + " began and did not end well. What it did cannot be told from a change made in the cloud, so nothing is corrected until an apply succeeds.")
+	return nil
 }
 
 // driftModule is module, with the workspace as the checked commit describes
@@ -114,6 +133,7 @@ func (r *Runner) afterDrift(ctx context.Context, x *execution) error {
 			// Nobody applied it here, and nothing is left to do: the cloud
 			// matches this commit, and from now on that is known.
 			rec.AppliedCommit, rec.AppliedInputs, rec.AppliedAt = x.run.Commit, x.run.Inputs, x.run.EndedAt
+			rec.Unfinished = ""
 		}
 	})
 	if err != nil {
@@ -184,7 +204,7 @@ func (r *Runner) CheckNow(ctx context.Context, repo Repository, name string) ([]
 		if name != "" && w.Name != name || w.Problem != "" {
 			continue
 		}
-		run, err := r.startDrift(ctx, repo, w, known.SHA, "now/"+r.Clock().UTC().Format("20060102T150405.000"))
+		run, err := r.startDrift(ctx, repo, w, known.described(), "now/"+r.Clock().UTC().Format("20060102T150405.000"))
 		if err != nil {
 			return runs, err
 		}

@@ -80,3 +80,26 @@ func TestOldNews(t *testing.T) {
 		t.Errorf("%+v", rec)
 	}
 }
+
+// A correction that waited while an apply failed half way must not undo the
+// half that was applied.
+func TestHalfAppliedMeanwhile(t *testing.T) {
+	f := newFixture(t)
+	f.handlers[JobCorrect] = f.handleRun(f.correct)
+	w := workspaces.Workspace{Name: "a", Dir: "a", Drift: workspaces.Drift{Correct: "apply"}}
+	x := &execution{r: f.Runner, repo: f.repo, in: runPayload{Workspace: w, Inputs: "old"}}
+	x.run = store.Run{ID: "check", Kind: store.KindDrift, Repository: f.repo.String(), Workspace: "a", Commit: "0ld", Inputs: "old"}
+	if err := f.startCorrect(t.Context(), x); err != nil {
+		t.Fatal(err)
+	}
+	err := f.changeWorkspace(t.Context(), f.repo, w, func(rec *WorkspaceRecord) {
+		rec.State, rec.AppliedCommit, rec.AppliedInputs, rec.Unfinished = Pending, "0ld", "old", "1ater"
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.work(JobCorrect)
+	if got, want := f.runs(), []string{"a superseded"}; !slices.Equal(got, want) {
+		t.Errorf("runs %v instead of %v", got, want)
+	}
+}

@@ -165,7 +165,7 @@ func (r *Runner) refresh(ctx context.Context, repo vcs.Repository) error {
 	if known.SHA == sha {
 		return nil
 	}
-	next := repositoryRecord{DefaultBranch: remote.DefaultBranch, SHA: sha}
+	next := repositoryRecord{DefaultBranch: remote.DefaultBranch, SHA: sha, Described: sha}
 	var c *workspaces.Config
 	dir, release, err := r.Git.Checkout(ctx, repo, sha)
 	if err == nil {
@@ -183,7 +183,7 @@ func (r *Runner) refresh(ctx context.Context, repo vcs.Repository) error {
 	} else {
 		// A configuration that cannot be read changes nothing about what is
 		// checked: the last readable one stands.
-		next.Workspaces = known.Workspaces
+		next.Workspaces, next.Described = known.Workspaces, known.described()
 		r.Logger.Error("the default branch's configuration cannot be read", "repository", repo.String(), "commit", sha, "error", next.Problems)
 	}
 	return change(ctx, r, "repository/"+repo.String(), func(rec *repositoryRecord) {

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,23 +37,33 @@ type WorkspaceRecord struct {
 	AppliedCommit string    `json:"applied_commit,omitempty"`
 	AppliedInputs string    `json:"applied_inputs,omitempty"`
 	AppliedAt     time.Time `json:"applied_at,omitzero"`
-	CheckedAt     time.Time `json:"checked_at,omitzero"`
-	CheckRun      string    `json:"check_run,omitempty"` // the latest check, ended or not
-	Slot          time.Time `json:"slot,omitzero"`       // the latest slot of the schedule that was queued
-	Class         string    `json:"class,omitempty"`     // of the latest check; see plan.Class
-	Error         string    `json:"error,omitempty"`     // why the latest check or apply failed
+	// Unfinished is the commit whose apply began to change the cloud, until one
+	// ends well: what it did belongs neither to AppliedCommit nor to drift.
+	Unfinished string    `json:"unfinished,omitempty"`
+	CheckedAt  time.Time `json:"checked_at,omitzero"`
+	CheckRun   string    `json:"check_run,omitempty"` // the latest check, ended or not
+	Slot       time.Time `json:"slot,omitzero"`       // the latest slot of the schedule that was queued
+	Class      string    `json:"class,omitempty"`     // of the latest check; see plan.Class
+	Error      string    `json:"error,omitempty"`     // why the latest check or apply failed
 }
 
 // repositoryRecord is what is known of a repository's default branch, stored
 // under "repository/HOST/OWNER/NAME".
 type repositoryRecord struct {
-	DefaultBranch string              `json:"default_branch"`
-	SHA           string              `json:"sha"`
-	Workspaces    []knownWorkspace    `json:"workspaces,omitempty"`
-	Problems      workspaces.Problems `json:"problems,omitempty"`
+	DefaultBranch string `json:"default_branch"`
+	SHA           string `json:"sha"`
+	// Described is the commit that Workspaces describe: SHA, or an earlier one
+	// while the configuration at SHA cannot be read.
+	Described  string              `json:"described,omitempty"`
+	Workspaces []knownWorkspace    `json:"workspaces,omitempty"`
+	Problems   workspaces.Problems `json:"problems,omitempty"`
 	// SeenTo is the time up to which pull requests were listed.
 	SeenTo time.Time `json:"seen_to,omitzero"`
 }
+
+// described is the commit to check where a workspace's inputs are those that
+// were applied. SHA may have commits that nobody applied.
+func (k repositoryRecord) described() string { return cmp.Or(k.Described, k.SHA) }
 
 // knownWorkspace is a workspace as the default branch describes it.
 type knownWorkspace struct {

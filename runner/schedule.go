@@ -55,7 +55,7 @@ func (r *Runner) ScheduleDue(ctx context.Context) error {
 			if w.Drift.Schedule == "" || w.Problem != "" {
 				continue
 			}
-			if err := r.scheduleOne(ctx, repo, w, known.SHA, records[w.Name]); err != nil {
+			if err := r.scheduleOne(ctx, repo, w, known.described(), records[w.Name]); err != nil {
 				return err
 			}
 		}
