@@ -208,11 +208,13 @@ func TestSymlinkOutside(t *testing.T) {
 	w.start()
 	sha := w.repo.PushChange(gittest.Change{Branch: "link", Files: good, Symlinks: map[string]string{"c/secrets.auto.tfvars": "../../../../etc/passwd"}})
 	number := w.repo.OpenPull(giteatest.OpenPull{Head: "link"})
-	body := w.comment(number, "c/secrets.auto.tfvars", "leads out of the repository")
+	body := w.comment(number, "c/secrets.auto.tfvars", "leaves the repository", "planned")
 	if strings.Contains(body, "root:") {
 		t.Errorf("the file was read:\n%s", body)
 	}
 	w.hasStatus(sha, "holdfast", "failure")
+	w.hasStatus(sha, "holdfast/c", "failure")
+	w.hasStatus(sha, "holdfast/e", "success")
 	w.quiet()
 }
 

@@ -284,9 +284,9 @@ func TestPlainGitRemoteAway(t *testing.T) {
 func TestPlainGitBadDefaultBranch(t *testing.T) {
 	t.Parallel()
 	w := newPlainWorld(t, map[string]string{"app/main.tf": app()})
-	w.bare.Apply(gittest.Change{Branch: gittest.DefaultBranch, Symlinks: map[string]string{"docs": "/etc"}})
+	w.bare.Apply(gittest.Change{Branch: gittest.DefaultBranch, Symlinks: map[string]string{"docs": `..\etc`}})
 	w.start()
-	w.until("the log says what is wrong", func() bool { return strings.Contains(w.log.String(), "leads out of the repository") })
+	w.until("the log says what is wrong", func() bool { return strings.Contains(w.log.String(), "a name with a backslash") })
 	head := w.bare.Apply(gittest.Change{Branch: "mend", Delete: []string{"docs"}, Files: map[string]string{"app/one.tf": server("one")}})
 	w.noted(head, "smallcloud_server.one")
 	w.bare.Merge("mend", gittest.DefaultBranch, gittest.MergeCommit)

