@@ -321,7 +321,7 @@ func (p *poster) overall(report markdown.Report) vcs.Status {
 		s.State, s.Description = vcs.StatusFailure, "The repository's configuration has a mistake."
 	case p.refused:
 		s.State, s.Description = vcs.StatusPending, report.Notice
-	case len(report.Workspaces) == 0:
+	case len(report.Workspaces) == 0 && report.Notice != "":
 		s.State, s.Description = vcs.StatusSuccess, report.Notice
 	default:
 		state, description := markdown.Status(report.Workspaces)

@@ -149,6 +149,11 @@ func TestReportOfNothing(t *testing.T) {
 	if s := f.host.statuses[sha+" holdfast"]; !strings.Contains(s.Description, "No workspace") {
 		t.Errorf("status %+v", s)
 	}
+	f.merge(map[string]string{"README.md": "words"})
+	f.work()
+	if s := f.host.statuses[sha+" holdfast"]; s.State != vcs.StatusSuccess || !strings.Contains(s.Description, "No workspace") {
+		t.Errorf("status after the merge %+v", s)
+	}
 }
 
 func TestReportOfAFork(t *testing.T) {

@@ -1,6 +1,7 @@
 package markdown
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -144,13 +145,16 @@ func capital(s string) string {
 }
 
 // firstLine finds the first line of an engine's error that says something: it
-// draws a box around its errors.
+// draws a box around its errors, and may warn of something else first.
 func firstLine(s string) string {
+	first, failed := "", false
 	for _, l := range strings.Split(ansi.ReplaceAllString(s, ""), "\n") {
-		l = strings.TrimSpace(strings.TrimLeft(l, "│╷╵ \t"))
-		if l = strings.TrimSpace(strings.TrimPrefix(l, "Error:")); l != "" {
+		l, names := strings.CutPrefix(strings.TrimSpace(strings.TrimLeft(l, "│╷╵ \t")), "Error:")
+		l, failed = strings.TrimSpace(l), failed || names
+		if l != "" && failed {
 			return l
 		}
+		first = cmp.Or(first, l)
 	}
-	return ""
+	return first
 }

@@ -22,6 +22,7 @@ func TestWorkspaceStatus(t *testing.T) {
 		{Workspace{State: "held", Comparison: &plan.Comparison{Verdict: plan.Changed}}, StatusFailure, "Held: the plan is not the one that was reviewed"},
 		{Workspace{State: "failed", Error: "╷\n│ \x1b[31mError:\x1b[0m \n│ No such file\n"}, StatusFailure, "Plan failed: No such file"},
 		{Workspace{State: "failed", Kind: "apply"}, StatusFailure, "Apply failed"},
+		{Workspace{Kind: "apply", State: "failed", Error: "There are some problems with the CLI configuration:\n╷\n│ Warning: Unable to open it\n╵\n\nError: Cannot update server c\n\n  with x"}, StatusFailure, "Apply failed: Cannot update server c"},
 		{Workspace{State: "failed", Error: strings.Repeat("ü", 500)}, StatusFailure, "Plan failed: " + strings.Repeat("ü", 126) + "…"},
 		{Workspace{State: "canceled", Kind: "apply"}, StatusFailure, "Apply canceled"},
 		{Workspace{State: "superseded"}, StatusSuccess, "Superseded by a newer commit"},
