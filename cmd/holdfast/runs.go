@@ -112,8 +112,11 @@ func newBackup() *cobra.Command {
 		Long: `Write a consistent copy of the store to a new file while the server runs: queue,
 locks, runs with their plans and logs, and the audit trail. Keep the server's key
 (the file "key" in the data directory) with it: plans and logs are encrypted.
+Keep its directory "state" too, if any: the state of root modules that have no
+backend is only there, and without it the next plan makes everything once more.
 A file that exists is never written over. To restore, stop the server and put
-the copy in the place of "holdfast.db" in the data directory.`,
+the copy in the place of "holdfast.db" in the data directory, with "key" and
+"state" beside it.`,
 		Example: "  holdfast backup --config server.hcl /var/backups/holdfast-$(date +%F).db",
 		Args:    takes(1, 1),
 	}
