@@ -134,6 +134,8 @@ func nextStep(pull vcs.PullState, run store.Run) string {
 	switch {
 	case run.Kind == store.KindPlan && run.State == store.Planned && pull == vcs.Open:
 		return "Merging this pull request applies this plan."
+	case run.Kind == store.KindPlan && run.State == store.Planned && pull == vcs.Closed:
+		return "The pull request is closed, so nothing is applied."
 	case run.Kind == store.KindPlan && run.State == store.Failed:
 		return "Push a commit that mends it; it is then planned again."
 	case run.Kind == store.KindApply && run.State == store.Failed:

@@ -156,6 +156,22 @@ func TestReportOfNothing(t *testing.T) {
 	}
 }
 
+func TestReportOfAClosedPullRequest(t *testing.T) {
+	f, _ := planned(t, map[string]string{"a/main.tf": root("1")})
+	pr := f.host.pulls[1]
+	pr.State = vcs.Closed
+	f.host.set(pr)
+	if err := f.told(); err != nil {
+		t.Fatal(err)
+	}
+	f.work()
+	for _, body := range f.host.comments {
+		if !strings.Contains(body, "is closed") || strings.Contains(body, "erging") {
+			t.Errorf("a closed pull request is told:\n%s", body)
+		}
+	}
+}
+
 func TestReportOfAFork(t *testing.T) {
 	f := newFixture(t)
 	sha := f.open(map[string]string{"a/main.tf": root("1")})
