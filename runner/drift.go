@@ -22,11 +22,7 @@ func (r *Runner) drift(ctx context.Context, x *execution) (verdict, error) {
 		return x.checkFailed(ctx, err)
 	}
 	defer release()
-	file, err := x.planFile()
-	if err != nil {
-		return verdict{}, err
-	}
-	p, no, err := x.makePlan(ctx, m, file, terraform.PlanOptions{LockTimeout: lockTimeout})
+	p, _, no, err := x.makePlan(ctx, m, terraform.PlanOptions{LockTimeout: lockTimeout})
 	if err != nil {
 		return verdict{}, err
 	}
@@ -120,7 +116,9 @@ func (r *Runner) afterDrift(ctx context.Context, x *execution) error {
 	if x.result.Drift != nil {
 		report = *x.result.Drift
 	}
+	var known WorkspaceRecord
 	err := r.changeWorkspace(ctx, x.repo, x.in.Workspace, func(rec *WorkspaceRecord) {
+		defer func() { known = *rec }()
 		if rec.AppliedAt.After(x.run.EndedAt) || rec.CheckedAt.After(x.run.EndedAt) {
 			return // a retry, after later ones: its news are old
 		}
@@ -142,6 +140,9 @@ func (r *Runner) afterDrift(ctx context.Context, x *execution) error {
 	r.Logger.Info("drift checked", "run", x.run.ID, "repository", x.run.Repository, "workspace", x.run.Workspace, "class", report.Class, "error", x.run.Error)
 	if report.Class != plan.CloudChange || x.in.Workspace.Drift.Correct != "apply" {
 		return nil
+	}
+	if known.State == Held || known.State == Applying {
+		return nil // a person, or an apply, decides what happens next
 	}
 	p, err := r.loadPlan(ctx, x.run.ID)
 	if err != nil || p == nil || correctGate(p, report, x.in.Workspace.Drift) != "" {

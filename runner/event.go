@@ -271,7 +271,11 @@ func (r *Runner) compare(ctx context.Context, pr vcs.PullRequest) (*comparison, 
 	}
 	c := &comparison{target: target}
 	if c.base, err = r.Git.MergeBase(ctx, pr.Repository, target, pr.HeadSHA); err != nil {
-		return nil, fmt.Errorf("merge base of %s and %s: %w", short(target), short(pr.HeadSHA), err)
+		err = fmt.Errorf("merge base of %s and %s: %w", short(target), short(pr.HeadSHA), err)
+		if errors.Is(err, vcs.ErrNotFound) { // and it will not be found later
+			err = &contentError{pr.HeadRef, fmt.Errorf("this branch and %s have no history in common: %w", pr.BaseRef, err)}
+		}
+		return nil, err
 	}
 	if c.changed, err = r.Git.ChangedPaths(ctx, pr.Repository, c.base, pr.HeadSHA); err != nil {
 		return nil, content(fmt.Errorf("changed files: %w", err))

@@ -10,7 +10,6 @@ import (
 	"strconv"
 
 	"holdfast/queue"
-	"holdfast/runner/plan"
 	"holdfast/runner/terraform"
 	"holdfast/store"
 	"holdfast/vcs"
@@ -301,56 +300,6 @@ func (r *Runner) fetch(ctx context.Context, repo vcs.Repository, ref string) err
 		return fmt.Errorf("fetch %s: %w", repo, err)
 	}
 	return nil
-}
-
-// makePlan plans the module into file and returns what the plan does; nil and
-// a verdict where the engine says no. It keeps the plan as the run's.
-func (x *execution) makePlan(ctx context.Context, m terraform.Module, file string, o terraform.PlanOptions) (*plan.Plan, *verdict, error) {
-	if err := x.step(ctx, "plan"); err != nil {
-		return nil, nil, err
-	}
-	res, err := x.r.Engines.Plan(ctx, m, file, o)
-	if err != nil {
-		return nil, failure(ctx, err), failed(ctx, err)
-	}
-	x.result.Engine, x.result.Init = res.Versions, res.Init
-	p := &plan.Plan{}
-	if res.Changes {
-		raw, err := x.r.Engines.Show(ctx, m, file)
-		if err != nil {
-			return nil, failure(ctx, err), failed(ctx, err)
-		}
-		if p, err = plan.Parse(raw); err != nil {
-			return nil, &verdict{store.Failed, err.Error()}, nil
-		}
-	}
-	x.result.Summary, x.result.Digest = p.Summary(), p.Digest(x.r.DigestKey)
-	return p, nil, x.keepPlan(ctx, p)
-}
-
-// keepPlan stores the plan's normalised form.
-func (x *execution) keepPlan(ctx context.Context, p *plan.Plan) error {
-	data, err := json.Marshal(p)
-	if err != nil {
-		return err
-	}
-	return x.r.Store.Artifacts.Put(ctx, x.r.Clock(), planKey(x.run.ID), data)
-}
-
-// loadPlan returns the plan of a run; nil where it has none.
-func (r *Runner) loadPlan(ctx context.Context, run string) (*plan.Plan, error) {
-	data, err := r.Store.Artifacts.Get(ctx, planKey(run))
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	p := &plan.Plan{}
-	if err := json.Unmarshal(data, p); err != nil {
-		return nil, fmt.Errorf("read plan of run %s: %w", run, err)
-	}
-	return p, nil
 }
 
 // failure is the verdict on an error that the engine, or the lack of one, is

@@ -23,8 +23,8 @@ func TestHowRunsEnd(t *testing.T) {
 	}{
 		{name: "planned", state: store.Planned, job: "done"},
 		{name: "the store or the host failed", err: errDown, state: store.Running, job: "again"},
-		{name: "failed for the last time", attempt: 5, err: errDown, state: store.Failed, job: "done"},
-		{name: "died once too often", attempt: 6, state: store.Failed, job: "done"},
+		{name: "failed for the last time", attempt: 8, err: errDown, state: store.Failed, job: "done"},
+		{name: "died once too often", attempt: 9, state: store.Failed, job: "done"},
 		{name: "has to wait", err: queue.Snooze(time.Second), state: store.Queued, job: "snoozed"},
 		{name: "a person canceled it", cause: queue.ErrCanceled, err: context.Canceled, state: store.Canceled, job: "done"},
 		{name: "the server stops", cause: queue.ErrShutdown, err: context.Canceled, state: store.Queued, job: "again"},

@@ -94,7 +94,8 @@ type Config struct {
 	// Node names this machine. Defaults to "local".
 	Node string
 	// MaxAttempts is how often a run is tried when Holdfast itself is the
-	// reason that it fails. Defaults to 5.
+	// reason that it fails; the time between the attempts doubles from a
+	// second. Defaults to 8.
 	MaxAttempts int
 	// LeaseTTL is how long a workspace stays locked after its process died.
 	// Defaults to 30 seconds.
@@ -113,7 +114,7 @@ func (c Config) WithDefaults() Config {
 		c.Node = "local"
 	}
 	if c.MaxAttempts == 0 {
-		c.MaxAttempts = 5
+		c.MaxAttempts = 8
 	}
 	if c.LeaseTTL == 0 {
 		c.LeaseTTL = 30 * time.Second

@@ -1,0 +1,179 @@
+package runner
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"holdfast/queue"
+	"holdfast/store"
+	"holdfast/vcs"
+	"holdfast/workspaces"
+)
+
+// merged queues the applies of a merged pull request.
+func (r *Runner) merged(ctx context.Context, pr vcs.PullRequest, old pullRecord) error {
+	next := old
+	next.Head, next.State, next.Merge, next.URL, next.Title, next.Author = pr.HeadSHA, pr.State, pr.MergeSHA, pr.URL, pr.Title, pr.Author
+	next.Notice, next.Refused, next.Problems = "", false, nil
+	next.Workspaces = slices.Clone(old.Workspaces)
+	if err := r.fetch(ctx, pr.Repository, ""); err != nil {
+		return err
+	}
+	h, err := r.host(pr.Repository)
+	if err != nil {
+		return err
+	}
+	remote, err := h.Remote(ctx, pr.Repository)
+	if err != nil {
+		return err
+	}
+	if pr.BaseRef != remote.DefaultBranch {
+		next.Notice = fmt.Sprintf("Merged into %s. Only what is on %s is applied.", pr.BaseRef, remote.DefaultBranch)
+		return r.settle(ctx, pr, old, next, nil)
+	}
+	dir, release, err := r.Git.Checkout(ctx, pr.Repository, pr.MergeSHA)
+	if err != nil {
+		return r.settleProblems(ctx, pr, old, next, content(err))
+	}
+	defer release()
+	c, err := r.config(ctx, pr.Repository, pr.MergeSHA, dir)
+	if err != nil {
+		return r.settleProblems(ctx, pr, old, next, err)
+	}
+	if old.Head != pr.HeadSHA || old.MergeBase == "" || old.Base != pr.BaseRef {
+		// The last push, or the whole pull request, was never planned, or it was
+		// compared with another branch.
+		if next.Workspaces, err = r.unplanned(ctx, pr, old, c); err != nil {
+			return err
+		}
+	}
+	if c, err = r.reviewedUnder(ctx, pr.Repository, c, cmp.Or(old.Trusted, old.MergeBase)); err != nil {
+		return err
+	}
+	gates, err := r.gatesAt(ctx, h, pr, c)
+	if err != nil {
+		return err
+	}
+	for i := range next.Workspaces {
+		if err := r.applyFor(ctx, pr, mergedConfig{c, dir, gates}, &next.Workspaces[i]); err != nil {
+			return err
+		}
+	}
+	// Queued already: after this only the record and the report are missing,
+	// and doing all of it again changes nothing.
+	return r.settle(ctx, pr, old, next, nil)
+}
+
+// reviewedUnder returns the merge commit's configuration with the policy of the
+// commit that the pull request was reviewed under, where that is stricter: what
+// a pull request relaxes counts from the next one on. Where trusted is empty
+// nothing was reviewed, and no gate lets anything pass.
+func (r *Runner) reviewedUnder(ctx context.Context, repo vcs.Repository, c *workspaces.Config, trusted string) (*workspaces.Config, error) {
+	if trusted == "" {
+		return c, nil
+	}
+	base, err := r.configAt(ctx, repo, trusted)
+	if err != nil && !isProblems(err) {
+		return nil, err
+	}
+	strict := *c // c is shared
+	strict.Workspaces = slices.Clone(c.Workspaces)
+	strict.TrustOnly(base)
+	for i, w := range c.Workspaces {
+		strict.Workspaces[i].Apply = w.Apply.Stricter(strict.Workspaces[i].Apply)
+		strict.Workspaces[i].Drift = w.Drift
+	}
+	return &strict, nil
+}
+
+// mergedConfig is what the merge commit says, and what holds at the merge.
+type mergedConfig struct {
+	*workspaces.Config
+	dir   string // the commit's files
+	gates requirements
+}
+
+// applyFor queues the apply of one workspace of a merged pull request.
+func (r *Runner) applyFor(ctx context.Context, pr vcs.PullRequest, c mergedConfig, pw *pullWorkspace) error {
+	if pw.Deleted {
+		return nil
+	}
+	i := slices.IndexFunc(c.Workspaces, func(w workspaces.Workspace) bool { return w.Name == pw.Name })
+	if i < 0 {
+		pw.Problem = workspaces.Problems{{Workspace: pw.Name, File: pw.Dir, Message: "The merge commit does not have this workspace any more, so nothing is applied."}}
+		return nil
+	}
+	w := c.Workspaces[i]
+	if pw.Problem = problemsOf(c.Config, w.Name); len(pw.Problem) > 0 {
+		return nil
+	}
+	in := runPayload{Workspace: w, Who: pr.Author, Refused: c.gates.unmet(w.Apply.Requires)}
+	var err error
+	if in.Inputs, err = c.Inputs(c.dir, w); err != nil {
+		pw.Problem = workspaces.Problems{{Workspace: w.Name, File: w.Dir, Message: err.Error()}}
+		return nil
+	}
+	result, err := json.Marshal(Result{Reviewed: pw.Plan})
+	if err != nil {
+		return err
+	}
+	// An unfinished plan was not reviewed, and nobody needs it now.
+	if pw.Plan != "" {
+		if err := r.supersede(ctx, pw.Plan, "merged before the plan was finished"); err != nil {
+			return err
+		}
+	}
+	run, err := r.newRun(ctx, store.Run{
+		Key:  fmt.Sprintf("apply/%s#%d/%s/%s", pr.Repository, pr.Number, w.Name, pr.MergeSHA),
+		Kind: store.KindApply, Repository: pr.Repository.String(), PullRequest: pr.Number,
+		Commit: pr.MergeSHA, Result: result,
+	}, in)
+	if err != nil {
+		return err
+	}
+	pw.Apply = run.ID
+	if run.State != store.Queued {
+		return nil
+	}
+	if err := r.changeWorkspace(ctx, pr.Repository, w, func(rec *WorkspaceRecord) { rec.State = Pending }); err != nil {
+		return err
+	}
+	return r.enqueueRun(ctx, run, in, queue.PriorityApply)
+}
+
+// unplanned returns the workspaces of a merged pull request whose head has no
+// plans here: they get applies all the same, which are held.
+func (r *Runner) unplanned(ctx context.Context, pr vcs.PullRequest, old pullRecord, c *workspaces.Config) ([]pullWorkspace, error) {
+	before := pr.BaseSHA
+	if pr.MergeSHA != pr.HeadSHA || before == "" || before == pr.MergeSHA {
+		var err error
+		if before, err = r.Git.Resolve(ctx, pr.Repository, pr.MergeSHA+"^1"); err != nil {
+			return nil, fmt.Errorf("commit before the merge: %w", err)
+		}
+	}
+	changed, err := r.Git.ChangedPaths(ctx, pr.Repository, before, pr.MergeSHA)
+	if err != nil {
+		return nil, fmt.Errorf("changed files: %w", err)
+	}
+	base, err := r.configAt(ctx, pr.Repository, before)
+	if err != nil && !isProblems(err) {
+		return nil, err
+	}
+	var out []pullWorkspace
+	for _, a := range inOrder(c, c.Affected(changed, base)) {
+		pw := pullWorkspace{Name: a.Workspace.Name, Dir: a.Workspace.Dir, Because: a.Because, Deleted: a.Deleted}
+		for _, o := range old.Workspaces {
+			if o.Name == pw.Name {
+				pw.Apply = o.Apply // a redelivered event finds its own runs again
+				if old.Head == pr.HeadSHA {
+					pw.Plan = o.Plan // of that head, whatever it was compared with
+				}
+			}
+		}
+		out = append(out, pw)
+	}
+	return out, nil
+}
