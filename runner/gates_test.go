@@ -147,7 +147,7 @@ func TestNextStep(t *testing.T) {
 	}{
 		{vcs.Open, store.KindPlan, store.Planned, "Merging this pull request applies this plan."},
 		{vcs.Merged, store.KindPlan, store.Planned, ""},
-		{vcs.Closed, store.KindPlan, store.Planned, ""},
+		{vcs.Closed, store.KindPlan, store.Planned, "nothing is applied"},
 		{vcs.Open, store.KindPlan, store.NoChanges, ""},
 		{vcs.Open, store.KindPlan, store.Failed, "planned again"},
 		{vcs.Merged, store.KindApply, store.Failed, "in the state"},
