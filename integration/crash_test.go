@@ -24,17 +24,6 @@ func slowServers(delay string, names ...string) string {
 	return text
 }
 
-// openReviewed opens a pull request that writes app/servers.tf and waits until
-// its plan is posted.
-func (w *world) openReviewed(text string) int {
-	w.Helper()
-	w.repo.Push("change", map[string]string{"app/servers.tf": text}, "change")
-	number := w.repo.OpenPull(giteatest.OpenPull{Head: "change"})
-	w.ended(1, store.RunFilter{Kind: store.KindPlan, PullRequest: number})
-	w.comment(number, "planned")
-	return number
-}
-
 // made waits until the apply has ended as applied, and checks that the cloud
 // has each server once and was asked for it once, that the state knows all of
 // them, and that nothing is left behind.

@@ -7,6 +7,7 @@ import (
 
 	"holdfast/runner"
 	"holdfast/store"
+	"holdfast/vcs/gitea/giteatest"
 )
 
 // statuses waits until the commit's statuses of these contexts, and no others,
@@ -49,4 +50,15 @@ func (w *world) workspace(name string) runner.WorkspaceRecord {
 		w.Fatal(err)
 	}
 	return out
+}
+
+// openReviewed opens a pull request that writes app/servers.tf and waits until
+// its plan is posted.
+func (w *world) openReviewed(text string) int {
+	w.Helper()
+	w.repo.Push("change", map[string]string{"app/servers.tf": text}, "change")
+	number := w.repo.OpenPull(giteatest.OpenPull{Head: "change"})
+	w.ended(1, store.RunFilter{Kind: store.KindPlan, PullRequest: number})
+	w.comment(number, "planned")
+	return number
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -335,5 +337,28 @@ func TestMergeWithoutApproval(t *testing.T) {
 	if run := merge("seconded", "seconded", true); run.State != store.Applied {
 		t.Errorf("with approval: %s %s", run.State, run.Error)
 	}
+	w.quiet()
+}
+
+// TestLostState refuses to plan where the state that Holdfast kept is gone: a
+// plan without it would make everything a second time.
+func TestLostState(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"README.md": "empty"})
+	w.start()
+	number := w.openReviewed(providers + "provider \"smallcloud\" {}\n" + server("one"))
+	w.repo.Merge(number, "merge")
+	w.ended(1, store.RunFilter{Kind: store.KindApply, PullRequest: number})
+	w.stop()
+	if err := os.RemoveAll(filepath.Join(w.dir, "data", "state")); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	w.repo.Push("more", map[string]string{"app/more.tf": server("two")}, "more")
+	again := w.repo.OpenPull(giteatest.OpenPull{Head: "more"})
+	if run := w.ended(1, store.RunFilter{PullRequest: again})[0]; run.State != store.Failed {
+		t.Errorf("the plan is %s", run.State)
+	}
+	w.comment(again, "data_dir/state")
 	w.quiet()
 }

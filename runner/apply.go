@@ -147,6 +147,11 @@ func (x *execution) applyFile(ctx context.Context, m terraform.Module, lease *lo
 	if err := x.auditApply(ctx); err != nil {
 		return verdict{}, err
 	}
+	if x.run.PullRequest != 0 {
+		if err := x.r.enqueueReport(ctx, x.repo, x.run.PullRequest); err != nil {
+			return verdict{}, err
+		}
+	}
 	err := x.r.changeWorkspace(ctx, x.repo, x.in.Workspace, func(rec *WorkspaceRecord) {
 		rec.State = Applying
 		if x.run.Kind == store.KindApply {
@@ -202,6 +207,7 @@ func (r *Runner) afterApply(ctx context.Context, x *execution) error {
 			}
 			rec.AppliedCommit, rec.AppliedInputs, rec.AppliedAt = x.run.Commit, x.run.Inputs, x.run.EndedAt
 			rec.Class, rec.Unfinished = "", ""
+			rec.KeptState = rec.KeptState || exists(x.keptState())
 		case store.Held:
 			rec.State, rec.Error = Held, x.run.Error
 		case store.Unknown:

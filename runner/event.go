@@ -97,6 +97,9 @@ func (r *Runner) opened(ctx context.Context, pr vcs.PullRequest, old pullRecord)
 		next.Notice = "No workspace is affected."
 		return r.settle(ctx, pr, old, next, nil)
 	}
+	if c.base != c.target {
+		next.Notice = "This branch is behind " + pr.BaseRef + ". What is planned is the branch as it is; after the merge the plan is made again, and applied only if it is the same change."
+	}
 	var jobs []plannedRun
 	for _, a := range inOrder(c.head, affected) {
 		pw := pullWorkspace{Name: a.Workspace.Name, Dir: a.Workspace.Dir, Because: a.Because, Deleted: a.Deleted}

@@ -41,6 +41,7 @@ func (r *Runner) merged(ctx context.Context, pr vcs.PullRequest, old pullRecord)
 	defer release()
 	c, err := r.config(ctx, pr.Repository, pr.MergeSHA, dir)
 	if err != nil {
+		next.Notice = "Nothing of this merge was applied, because the configuration of the merge commit cannot be read. Mend it in another pull request that also touches these workspaces: its plans will have both changes."
 		return r.settleProblems(ctx, pr, old, next, err)
 	}
 	if old.Head != pr.HeadSHA || old.MergeBase == "" || old.Base != pr.BaseRef {
@@ -99,7 +100,10 @@ type mergedConfig struct {
 // applyFor queues the apply of one workspace of a merged pull request.
 func (r *Runner) applyFor(ctx context.Context, pr vcs.PullRequest, c mergedConfig, pw *pullWorkspace) error {
 	if pw.Deleted {
-		return nil
+		gone := workspaces.Workspace{Name: pw.Name, Dir: pw.Dir}
+		return r.changeWorkspace(ctx, pr.Repository, gone, func(rec *WorkspaceRecord) {
+			rec.State, rec.Error = Unknown, "Its root module was deleted from the default branch. Its resources are still there, and nobody checks them."
+		})
 	}
 	i := slices.IndexFunc(c.Workspaces, func(w workspaces.Workspace) bool { return w.Name == pw.Name })
 	if i < 0 {

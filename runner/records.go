@@ -37,6 +37,8 @@ type WorkspaceRecord struct {
 	AppliedCommit string    `json:"applied_commit,omitempty"`
 	AppliedInputs string    `json:"applied_inputs,omitempty"`
 	AppliedAt     time.Time `json:"applied_at,omitzero"`
+	// KeptState is set once an apply has left a state in the data directory.
+	KeptState bool `json:"kept_state,omitempty"`
 	// Unfinished is the commit whose apply began to change the cloud, until one
 	// ends well: what it did belongs neither to AppliedCommit nor to drift.
 	Unfinished string    `json:"unfinished,omitempty"`

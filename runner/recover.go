@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"holdfast/queue"
@@ -130,5 +131,22 @@ func (x *execution) resolve(ctx context.Context) (*verdict, error) {
 		c := plan.Compare(seen.plan, p)
 		x.result.Comparison = &c
 	}
-	return &verdict{store.Held, "The process that applied this was lost on the way. The plan shows what is left to do."}, x.keepPlanFile(ctx, file)
+	return &verdict{store.Held, lostOnTheWay(p)}, x.keepPlanFile(ctx, file)
+}
+
+// lostOnTheWay tells people what an engine that vanished may have left. What it
+// was making may exist in the cloud while no state knows of it.
+func lostOnTheWay(p *plan.Plan) string {
+	text := "The process that applied this was lost on the way. The plan shows what is left to do as far as the state knows."
+	var made []string
+	for _, c := range p.Changes {
+		switch c.Action {
+		case plan.Create, plan.Replace, plan.ReplaceCreateFirst:
+			made = append(made, c.Address)
+		}
+	}
+	if len(made) > 0 {
+		text += " Look in the cloud for " + strings.Join(made, ", ") + " first: what was being made may exist although the state does not know it, and applying again would make it a second time. Import what is there."
+	}
+	return text
 }

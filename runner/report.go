@@ -77,6 +77,9 @@ func (r *Runner) reportEnded(ctx context.Context, repo vcs.Repository, number in
 // pullReport gathers what is stored of a pull request.
 func (r *Runner) pullReport(ctx context.Context, repo vcs.Repository, number int, rec pullRecord) (markdown.Report, error) {
 	report := markdown.Report{Commit: rec.Head, Merged: rec.State == vcs.Merged, Base: r.BaseURL, Problems: rec.Problems, Notice: rec.Notice}
+	if report.Merged && rec.Merge != "" {
+		report.Commit = rec.Merge // what is applied
+	}
 	if r.BaseURL != "" {
 		report.Page = r.BaseURL + "/pulls/" + pathEscape(repo.String()) + "/" + fmt.Sprint(number)
 	}
@@ -101,8 +104,9 @@ func (r *Runner) workspaceReport(ctx context.Context, rec pullRecord, pw pullWor
 		w.State, w.Error = string(store.Failed), pw.Problem.Error()
 		return w, nil
 	case pw.Deleted:
-		w.State = string(store.Held)
-		w.Error = "This pull request deletes the root module. Nothing is destroyed: its resources stay in the cloud and in its state. Destroy them before the merge if they should go."
+		// Nothing happens to it, so that nothing keeps the merge from happening.
+		w.State = string(store.NoChanges)
+		w.Notes = []string{"This pull request deletes the root module. Nothing is destroyed: its resources stay in the cloud and in its state, and are not checked for drift any more. Destroy them before the merge if they should go; a root module that only moved finds them again when its state moves with it."}
 		return w, nil
 	}
 	run, err := r.Store.Runs.Get(ctx, w.RunID)

@@ -54,6 +54,9 @@ func (r *Runner) handleRun(steps func(context.Context, *execution) (verdict, err
 			return x.finish(ctx, verdict{store.Failed, fmt.Sprintf("Holdfast died %d times while it carried this out.", job.Attempt-1)})
 		}
 		v, err := steps(ctx, x)
+		if no := failure(ctx, err); no != nil && x.run.Step != stepApply && x.run.State != store.Unknown {
+			v, err = *no, nil
+		}
 		if err == nil {
 			err = x.end(context.WithoutCancel(ctx), v)
 		}
@@ -249,11 +252,56 @@ func (x *execution) module(ctx context.Context) (m terraform.Module, release fun
 	}
 	m = Module(x.in.Workspace, root, x.repo.String()+"/"+x.in.Workspace.Name)
 	m.Log = x.log
-	if x.in.Workspace.Backend.Ephemeral {
-		m.StateFile = filepath.Join(x.r.DataDir, "state", filepath.FromSlash(x.repo.String()), filepath.FromSlash(x.in.Workspace.Dir), "terraform.tfstate")
+	if m.StateFile = x.keptState(); m.StateFile != "" {
+		if err := x.stateIsThere(ctx); err != nil {
+			release()
+			return m, nil, err
+		}
 		x.note("This root module has no backend that outlives a checkout, so Holdfast keeps its state in the server's data directory.")
 	}
 	return m, release, nil
+}
+
+// keptState is the file in which Holdfast keeps the root module's state; empty
+// where a backend does.
+func (x *execution) keptState() string {
+	if !x.in.Workspace.Backend.Ephemeral {
+		return ""
+	}
+	return filepath.Join(x.r.DataDir, "state", filepath.FromSlash(x.repo.String()), filepath.FromSlash(x.in.Workspace.Dir), "terraform.tfstate")
+}
+
+// lostStateError says that a state that Holdfast kept is gone.
+type lostStateError struct{ file string }
+
+func (e *lostStateError) Error() string {
+	return "The state that Holdfast kept of this root module is gone from the server (" + e.file + "). A plan without it would make everything a second time. Restore the directory data_dir/state from a backup."
+}
+
+// stateIsThere refuses to go on without a state that an apply has left:
+// somebody restored the store and forgot the states.
+func (x *execution) stateIsThere(ctx context.Context) error {
+	if x.in.Workspace.Workspace != "default" {
+		return nil // kept beside that file, by the engine's own rules
+	}
+	var rec WorkspaceRecord
+	if _, err := x.r.load(ctx, workspaceName(x.repo, x.run.Workspace), &rec); err != nil {
+		return err
+	}
+	if file := x.keptState(); rec.KeptState && !exists(file) {
+		rel, err := filepath.Rel(x.r.DataDir, file)
+		if err != nil {
+			return err
+		}
+		return &lostStateError{filepath.Join("data_dir", rel)}
+	}
+	return nil
+}
+
+// exists reports whether there is a file of that name.
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return file != "" && err == nil
 }
 
 // Module describes a workspace in a checkout at root to the engine.
@@ -330,7 +378,10 @@ func forPeople(err error) (string, bool) {
 	var missing *terraform.NotInstalledError
 	var module *terraform.ModuleError
 	var problems workspaces.Problems
+	var state *lostStateError
 	switch {
+	case errors.As(err, &state):
+		return state.Error(), true
 	case errors.As(err, &module):
 		return module.Error() + "\n" + module.Hint(), true
 	case errors.As(err, &locked):
