@@ -38,6 +38,8 @@ func openStore(ctx context.Context, s Settings) (*store.Store, []byte, error) {
 
 // masterKey returns the key that all others are derived from: the settings'
 // own, else the one in the data directory, which is made on the first start.
+// None is made for a store that is there already: what it holds could not be
+// read with it, and the right key would have no place to come back to.
 func masterKey(s Settings) ([]byte, error) {
 	if s.Key != "" {
 		if len(s.Key) < 32 {
@@ -49,8 +51,15 @@ func masterKey(s Settings) ([]byte, error) {
 		return nil, err
 	}
 	file := filepath.Join(s.DataDir, "key")
+	// Looked at before the key, which is there before its store is.
+	info, err := os.Stat(s.StorePath())
+	stored := err == nil && info.Size() > 0
 	data, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {
+		if stored {
+			return nil, hinted{fmt.Errorf("the server's key %s is missing, and the store %s was made with one", file, s.StorePath()),
+				`restore the file "key" from the backup, or set HOLDFAST_KEY to the key that this store was used with`}
+		}
 		fresh := make([]byte, 32)
 		_, _ = rand.Read(fresh) // never fails
 		if err := writeOnce(file, hex.EncodeToString(fresh)+"\n"); err != nil {
