@@ -20,7 +20,7 @@ import (
 // mind. Where there is none, none is made.
 func withStore(f *serverFlags, do func(context.Context, *store.Store) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, _ []string) error {
-		s, err := f.settings()
+		s, err := f.settings(LoadStoreSettings)
 		if err != nil {
 			return err
 		}

@@ -23,7 +23,7 @@ ends it at once; what was running is picked up at the next start.`,
 			if err := protectProcess(); err != nil {
 				return err
 			}
-			s, err := f.settings()
+			s, err := f.settings(LoadSettings)
 			if err != nil {
 				return err
 			}
@@ -59,8 +59,8 @@ func (f *serverFlags) register(cmd *cobra.Command) {
 	}
 }
 
-// settings reads the server file, with the flags over it.
-func (f *serverFlags) settings() (Settings, error) {
+// settings loads the server file, with the flags over it.
+func (f *serverFlags) settings(load func(string, func(string) (string, bool)) (Settings, error)) (Settings, error) {
 	file := f.file
 	if file == "" {
 		file = os.Getenv("HOLDFAST_CONFIG")
@@ -76,7 +76,7 @@ func (f *serverFlags) settings() (Settings, error) {
 			flags[variable], named[variable] = flag.Value.String(), "--"+name
 		}
 	}
-	s, err := LoadSettings(file, func(name string) (string, bool) {
+	s, err := load(file, func(name string) (string, bool) {
 		if v, ok := flags[name]; ok {
 			return v, true
 		}

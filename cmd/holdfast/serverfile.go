@@ -95,15 +95,29 @@ var (
 // puts the HOLDFAST_* variables that env has over it. Mistakes are
 // workspaces.Problems; they never quote a secret.
 func LoadSettings(path string, env func(string) (string, bool)) (Settings, error) {
+	return load(path, env, (*serverFile).server, func(string) bool { return true })
+}
+
+// LoadStoreSettings reads no more than where the store is, Store and DataDir.
+// Whoever looks into it has neither the secrets that the rest of the file
+// takes from the server's environment nor a need of them.
+func LoadStoreSettings(path string, env func(string) (string, bool)) (Settings, error) {
+	return load(path, env, (*serverFile).place, func(name string) bool {
+		return name == "HOLDFAST_STORE" || name == "HOLDFAST_DATA_DIR"
+	})
+}
+
+// load reads of the server file what read does, and the wanted variables.
+func load(path string, env func(string) (string, bool), read func(*serverFile, *Settings), wanted func(string) bool) (Settings, error) {
 	s := Settings{Listen: "127.0.0.1:4141", Store: "sqlite", Workers: runtime.NumCPU(), PerRepository: 4}
 	f, err := openServerFile(path, env)
 	if err != nil {
 		return Settings{}, err
 	}
 	if f.body != nil {
-		f.server(&s)
+		read(f, &s)
 	}
-	f.variables(&s)
+	f.variables(&s, wanted)
 	f.paths(&s)
 	if len(f.problems) > 0 {
 		f.problems.Sort()
@@ -139,8 +153,7 @@ func (f *serverFile) server(s *Settings) {
 	f.known(f.body, "the server file", serverAttributes, serverBlocks)
 	f.text(f.body, "url", &s.URL, checkURL)
 	f.text(f.body, "listen", &s.Listen, checkListen)
-	f.text(f.body, "store", &s.Store, checkStore)
-	f.text(f.body, "data_dir", &s.DataDir, notEmpty)
+	f.place(s)
 	f.count(f.body, "workers", &s.Workers)
 	f.count(f.body, "per_repository", &s.PerRepository)
 	f.secret(f.body, "key", &s.Key, checkKey)
@@ -163,6 +176,12 @@ func (f *serverFile) server(s *Settings) {
 		}
 	}
 	f.secretsStay(s.Engine.Pass)
+}
+
+// place reads where the store is.
+func (f *serverFile) place(s *Settings) {
+	f.text(f.body, "store", &s.Store, checkStore)
+	f.text(f.body, "data_dir", &s.DataDir, notEmpty)
 }
 
 // host reads a host block.
@@ -317,9 +336,9 @@ func (f *serverFile) secretsStay(pass []string) {
 	}
 }
 
-// variables puts the HOLDFAST_* variables over the file; one that is empty is
-// as good as not set.
-func (f *serverFile) variables(s *Settings) {
+// variables puts the wanted HOLDFAST_* variables over the file; one that is
+// empty is as good as not set.
+func (f *serverFile) variables(s *Settings, wanted func(string) bool) {
 	for _, v := range []struct {
 		name  string
 		to    *string
@@ -340,7 +359,7 @@ func (f *serverFile) variables(s *Settings) {
 		}},
 	} {
 		value, _ := f.env(v.name)
-		if value == "" {
+		if value == "" || !wanted(v.name) {
 			continue
 		}
 		if err := v.check(value); err != nil {

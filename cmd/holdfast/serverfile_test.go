@@ -151,6 +151,55 @@ func TestSettingsFromVariables(t *testing.T) {
 	}
 }
 
+// TestStoreSettings: where the store is can be known without the server's
+// secrets, files and variables.
+func TestStoreSettings(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "server.hcl")
+	write := func(src string) {
+		if err := os.WriteFile(path, []byte(src), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(`url = env("URL")
+key = env("KEY")
+workers = "none"
+store = "sqlite:s.db"
+data_dir = "data"
+host "gitea" "git.example.com" {
+  token          = env("GITEA_TOKEN")
+  webhook_secret = file("/nowhere")
+}
+repository "git.example.com/a/b" {}
+repository "other.example.com/a/b" {}
+engine {
+  set = { A = env("A") }
+}
+`)
+	env := map[string]string{"HOME": "/home/x", "HOLDFAST_KEY": "short", "HOLDFAST_WORKERS": "many"}
+	s, err := LoadStoreSettings(path, lookup(env))
+	if err != nil || s.StorePath() != filepath.Join(dir, "s.db") || s.DataDir != filepath.Join(dir, "data") {
+		t.Errorf("the store is at %q in %q: %v", s.StorePath(), s.DataDir, err)
+	}
+	if _, err := LoadSettings(path, lookup(env)); err == nil {
+		t.Error("a server would start with this file")
+	}
+	env["HOLDFAST_STORE"], env["HOLDFAST_DATA_DIR"] = "sqlite", "/y"
+	if s, err = LoadStoreSettings(path, lookup(env)); err != nil || s.StorePath() != "/y/holdfast.db" {
+		t.Errorf("with variables the store is at %q: %v", s.StorePath(), err)
+	}
+	for src, want := range map[string]string{
+		`store = "redis://x"`:     "which there is not",
+		`data_dir = env("UNSET")`: "UNSET is not set",
+		`data_dir = `:             "server.hcl:1",
+	} {
+		write(src + "\n")
+		if _, err := LoadStoreSettings(path, lookup(nil)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q", src, err, want)
+		}
+	}
+}
+
 func TestReconcileEvery(t *testing.T) {
 	s := Settings{Hosts: []HostSettings{{Name: "a", Poll: time.Second}, {Name: "b"}}}
 	for _, tc := range []struct {
