@@ -59,16 +59,21 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "holdfast: interrupted")
 		return exitInterrupted
 	}
-	message, hint := err.Error(), hintOf(err)
-	if hint != "" {
-		// Some errors have it in their own text, for logs.
-		message = strings.Replace(message, " ("+hint+")", "", 1)
-	}
-	fmt.Fprintln(stderr, "holdfast: "+message)
+	hint := hintOf(err)
+	fmt.Fprintln(stderr, "holdfast: "+withoutHint(err, hint))
 	if hint != "" {
 		fmt.Fprintln(stderr, "hint: "+hint)
 	}
 	return 1
+}
+
+// withoutHint is an error's text without the hint, which some have in it for
+// logs.
+func withoutHint(err error, hint string) string {
+	if hint == "" {
+		return err.Error()
+	}
+	return strings.Replace(err.Error(), " ("+hint+")", "", 1)
 }
 
 // exitInterrupted is the exit code after Ctrl-C and SIGTERM: what shells give a

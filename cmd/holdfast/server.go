@@ -32,6 +32,7 @@ type server struct {
 	settings Settings
 	logger   *slog.Logger
 	store    *store.Store
+	hosts    hosts
 	runner   *runner.Runner
 	worker   *queue.Worker
 	listener net.Listener
@@ -80,14 +81,13 @@ func newServer(ctx context.Context, s Settings, o serverOptions) (_ *server, err
 	if err != nil {
 		return nil, err
 	}
-	h, err := openHosts(srv.settings, srv.store, mirrors)
-	if err != nil {
+	if srv.hosts, err = openHosts(srv.settings, srv.store, mirrors); err != nil {
 		return nil, err
 	}
 	q := queue.New(srv.store.Queue, queue.Config{})
 	r, err := runner.New(runner.Config{
 		Store: srv.store, Queue: q, Locker: lock.New(srv.store.Locks, lock.Config{}), Git: mirrors, Engines: engines,
-		Hosts: h.all, Repositories: h.repos, DataDir: s.DataDir, BaseURL: srv.settings.URL,
+		Hosts: srv.hosts.all, Repositories: srv.hosts.repos, DataDir: s.DataDir, BaseURL: srv.settings.URL,
 		DigestKey: store.DeriveKey(key, "plan digests"), Node: nodeName(), Logger: logger,
 	})
 	if err != nil {
@@ -97,8 +97,8 @@ func newServer(ctx context.Context, s Settings, o serverOptions) (_ *server, err
 	registry := newRegistry(srv.store, logger)
 	srv.worker = newWorker(srv.settings, q, r, registry, logger)
 	srv.handler, err = web.New(web.Config{
-		Store: srv.store, Hosts: h.webhooks, Receive: r.Receive, Ready: srv.ready,
-		Registry: registry, BaseURL: srv.settings.URL, Logger: logger,
+		Store: srv.store, Hosts: srv.hosts.webhooks, Receive: r.Receive, Ready: srv.ready,
+		Repositories: srv.repositories, Registry: registry, BaseURL: srv.settings.URL, Logger: logger,
 	})
 	return srv, err
 }
@@ -191,6 +191,7 @@ func (s *server) Run(ctx context.Context) error {
 		return nil
 	})
 	group.Go(func() error { s.runner.Schedule(work); return nil })
+	group.Go(func() error { s.hosts.ask(work, s.logger, askTimeout); return nil })
 	group.Go(func() error {
 		defer close(worked)
 		return s.worker.Run(work)
@@ -208,6 +209,15 @@ func (s *server) ready(ctx context.Context) error {
 		return fmt.Errorf("store: %w", err)
 	}
 	return nil
+}
+
+// repositories are the names of those that are configured.
+func (s *server) repositories() []string {
+	names := make([]string, len(s.hosts.repos))
+	for i, r := range s.hosts.repos {
+		names[i] = r.String()
+	}
+	return names
 }
 
 // Close gives back what newServer opened.

@@ -116,11 +116,14 @@ type hosts struct {
 	all      map[string]vcs.Host
 	webhooks map[string]vcs.Webhooks // by the name in /webhooks/NAME
 	repos    []runner.Repository
+	// asks find out, by the host's name, whether it has a repository and takes
+	// the token.
+	asks map[string]func(context.Context, vcs.Repository) error
 }
 
 // openHosts opens each host of the settings.
 func openHosts(s Settings, st *store.Store, mirrors *git.Mirrors) (hosts, error) {
-	h := hosts{all: map[string]vcs.Host{}, webhooks: map[string]vcs.Webhooks{}}
+	h := hosts{all: map[string]vcs.Host{}, webhooks: map[string]vcs.Webhooks{}, asks: map[string]func(context.Context, vcs.Repository) error{}}
 	for _, c := range s.Hosts {
 		switch c.Type {
 		case "gitea":
@@ -129,6 +132,10 @@ func openHosts(s Settings, st *store.Store, mirrors *git.Mirrors) (hosts, error)
 				return h, fmt.Errorf("host %q: %w", c.Name, err)
 			}
 			h.all[c.Name] = host
+			h.asks[c.Name] = func(ctx context.Context, r vcs.Repository) error {
+				_, err := host.Remote(ctx, r)
+				return err
+			}
 			h.webhooks[c.Name] = host
 			if _, taken := h.webhooks[c.Type]; !taken {
 				h.webhooks[c.Type] = host
@@ -145,6 +152,10 @@ func openHosts(s Settings, st *store.Store, mirrors *git.Mirrors) (hosts, error)
 				return h, fmt.Errorf("host %q: %w", c.Name, err)
 			}
 			h.all[c.Name] = host
+			h.asks[c.Name] = func(ctx context.Context, r vcs.Repository) error {
+				_, err := host.PullRequests(ctx, r, time.Now()) // its Remote need not ask
+				return err
+			}
 		default:
 			return h, fmt.Errorf("host %q: unknown type %q", c.Name, c.Type)
 		}
