@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,16 +41,20 @@ Ctrl-C. Nothing outside this machine is touched, and nothing is left behind.`,
 		if output != "text" && output != "json" {
 			return fmt.Errorf(`--output %q is neither "text" nor "json"`, output)
 		}
-		ctx, cancel := context.WithCancel(cmd.Context())
-		defer cancel()
-		w, err := newWorld(ctx, newProgress(cmd.ErrOrStderr()))
-		if err != nil {
-			return err
-		}
-		defer w.Close()
-		d := &demo{world: w, out: cmd.OutOrStdout(), json: output == "json", auto: auto, p: newProgress(cmd.OutOrStdout())}
-		err = d.play(ctx)
-		if cmd.Context().Err() != nil {
+		// A reader that has enough of the story must not kill the demo, which
+		// has to tidy up: its writes fail instead.
+		pipe := make(chan os.Signal, 1)
+		signal.Notify(pipe, syscall.SIGPIPE)
+		defer signal.Stop(pipe)
+		ctx, cancel := context.WithCancelCause(cmd.Context())
+		defer cancel(nil)
+		out := cmd.OutOrStdout()
+		d := &demo{out: story{out, cancel}, json: output == "json", auto: auto, p: newProgress(out)}
+		err := d.run(ctx, newProgress(cmd.ErrOrStderr()))
+		switch {
+		case ctx.Err() != nil && cmd.Context().Err() == nil:
+			return fmt.Errorf("tell the story: %w", context.Cause(ctx))
+		case cmd.Context().Err() != nil && !auto:
 			return nil // Ctrl-C is how one leaves
 		}
 		return err
@@ -63,11 +70,54 @@ type demo struct {
 	p          *progress
 }
 
+// story is where the demo is told. Where nobody can hear it any more, it ends.
+type story struct {
+	w   io.Writer
+	end context.CancelCauseFunc
+}
+
+func (s story) Write(p []byte) (int, error) {
+	n, err := s.w.Write(p)
+	if err != nil {
+		s.end(err)
+	}
+	return n, err
+}
+
 // step is one observed step.
 type step struct {
 	Step   string `json:"step"`
 	OK     bool   `json:"ok"`
 	Detail any    `json:"detail"`
+}
+
+// run plays the demo in a world of its own.
+func (d *demo) run(ctx context.Context, p *progress) (err error) {
+	if d.world, err = newWorld(ctx, p); err != nil {
+		if ctx.Err() == nil {
+			d.observed("plan", nil, err)
+		}
+		return err
+	}
+	defer d.Close()
+	return d.play(ctx)
+}
+
+// observed writes how a step went, for programs.
+func (d *demo) observed(name string, detail any, err error) {
+	if !d.json {
+		return
+	}
+	if err != nil {
+		hint := hintOf(err)
+		failure := map[string]string{"error": withoutHint(err, hint)}
+		if hint != "" {
+			failure["hint"] = hint
+		}
+		detail = failure
+	}
+	// What cannot be written ends the demo by itself.
+	_ = json.NewEncoder(d.out).Encode(step{name, err == nil, detail})
 }
 
 func (d *demo) play(ctx context.Context) error {
@@ -89,16 +139,7 @@ func (d *demo) play(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err != nil {
-			detail = map[string]string{"error": err.Error()}
-		}
-		if d.json {
-			line, jerr := json.Marshal(step{s.name, err == nil, detail})
-			if jerr != nil {
-				return jerr
-			}
-			fmt.Fprintln(d.out, string(line))
-		}
+		d.observed(s.name, detail, err)
 		if err != nil {
 			d.say("  %s", d.p.red("not observed: "+err.Error()))
 			return fmt.Errorf("demo step %s: %w", s.name, err)

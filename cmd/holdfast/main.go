@@ -27,7 +27,11 @@ func main() {
 	// This executable is also the shim around an engine that applies: then it
 	// does only that.
 	shim.Main()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // nohup ignores it
+		ends = append(ends, syscall.SIGHUP) // the terminal was closed
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
 	go func() {
 		<-ctx.Done()
@@ -91,8 +95,8 @@ so that drift is found and, where the team wants it, undone.
 Try it on this machine: holdfast demo
 
 Exit codes: 0 where all is well, 1 after a mistake or a failure, 130 when
-interrupted ("serve" and "demo" end that way with 0); "drift" and "diff" end
-with 2 where they found a difference.`,
+interrupted ("serve", and "demo" without --auto, end that way with 0); "drift"
+and "diff" end with 2 where they found a difference.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version,

@@ -186,12 +186,8 @@ func (w *world) startServer(ctx context.Context, dir, reattach string, p *progre
 		Repositories: []RepositorySettings{{Repository: repo}},
 		Engine:       EngineSettings{Set: map[string]string{provider.ReattachVariable: reattach}},
 	}
-	engines := filepath.Join(dir, "engines")
-	if cache, err := os.UserCacheDir(); err == nil {
-		engines = filepath.Join(cache, "holdfast") // an installed Terraform outlives the demo
-	}
 	logger := slog.New(slog.NewTextHandler(&w.logs, nil))
-	w.srv, err = newServer(ctx, settings, serverOptions{Logger: logger, EngineDir: engines, Progress: func(line string) { p.Line("%s", line) }})
+	w.srv, err = newServer(ctx, settings, serverOptions{Logger: logger, EngineDir: demoEngineDir(dir), Progress: func(line string) { p.Line("%s", line) }})
 	if err != nil {
 		return err
 	}
@@ -210,6 +206,17 @@ func (w *world) startServer(ctx context.Context, dir, reattach string, p *progre
 		w.srv.Close()
 	})
 	return nil
+}
+
+// demoEngineDir is the user's cache, so that an installed Terraform outlives
+// the demo; where that cannot be written, a directory in dir.
+func demoEngineDir(dir string) string {
+	if cache, err := os.UserCacheDir(); err == nil {
+		if shared := filepath.Join(cache, "holdfast"); makeDataDir(shared) == nil {
+			return shared
+		}
+	}
+	return filepath.Join(dir, "engines")
 }
 
 // Close ends everything, the latest first.
