@@ -1,6 +1,7 @@
 package terraform
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -146,7 +147,7 @@ func (e *Engines) find(ctx context.Context, name, constraint string) (engine, er
 	if err != nil {
 		return engine{}, err
 	}
-	found, skipped, err := e.local(ctx, name, want)
+	found, passed, err := e.local(ctx, name, want)
 	if err != nil || found.path != "" {
 		return found, err
 	}
@@ -157,10 +158,17 @@ func (e *Engines) find(ctx context.Context, name, constraint string) (engine, er
 	if ctx.Err() != nil {
 		return engine{}, ctx.Err()
 	}
-	if len(skipped) > 0 {
-		err = fmt.Errorf("%w (found, and unsuitable: %s)", err, strings.Join(skipped, ", "))
+	if len(passed.unsuitable) > 0 {
+		err = fmt.Errorf("%w (found, and unsuitable: %s)", err, strings.Join(passed.unsuitable, ", "))
 	}
-	return engine{}, &NotInstalledError{Engine: name, Constraint: constraint, Err: err}
+	return engine{}, &NotInstalledError{Engine: name, Constraint: constraint, Broken: passed.broken, Why: passed.why, Err: err}
+}
+
+// passedOver are the executables that were found and are of no use.
+type passedOver struct {
+	unsuitable []string // with their versions
+	broken     string   // the first that did not tell its version
+	why        error
 }
 
 // constraints parses a version constraint; of an empty one it returns nil.
@@ -180,23 +188,23 @@ func constraints(s string) (version.Constraints, error) {
 
 // local looks on PATH and among the installed engines. Beside the first
 // suitable one it says which it passed over, and why.
-func (e *Engines) local(ctx context.Context, name string, want version.Constraints) (engine, []string, error) {
-	var skipped []string
+func (e *Engines) local(ctx context.Context, name string, want version.Constraints) (engine, passedOver, error) {
+	var passed passedOver
 	for _, path := range append(e.onPath(name), e.installed(name)...) {
-		v, err := e.version(ctx, name, path)
-		if ctx.Err() != nil {
-			return engine{}, nil, ctx.Err()
+		v, err := e.version(ctx, path)
+		switch {
+		case ctx.Err() != nil:
+			return engine{}, passedOver{}, ctx.Err()
+		case err != nil && passed.broken == "":
+			passed.broken, passed.why = path, err
+		case err != nil:
+		case want == nil || want.Check(v):
+			return engine{name, path, v.String()}, passedOver{}, nil
+		default:
+			passed.unsuitable = append(passed.unsuitable, fmt.Sprintf("%s: version %s", path, v))
 		}
-		if err != nil {
-			skipped = append(skipped, fmt.Sprintf("%s: %v", path, err))
-			continue
-		}
-		if want == nil || want.Check(v) {
-			return engine{name, path, v.String()}, nil, nil
-		}
-		skipped = append(skipped, fmt.Sprintf("%s: version %s", path, v))
 	}
-	return engine{}, skipped, nil
+	return engine{}, passed, nil
 }
 
 func executable(name string) string {
@@ -251,7 +259,7 @@ func isExecutable(path string) bool {
 
 // version asks an executable for its version, once for as long as its file does
 // not change.
-func (e *Engines) version(ctx context.Context, name, path string) (*version.Version, error) {
+func (e *Engines) version(ctx context.Context, path string) (*version.Version, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -263,11 +271,11 @@ func (e *Engines) version(ctx context.Context, name, path string) (*version.Vers
 	if v != nil {
 		return v, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("it did not answer within a minute"))
 	defer cancel()
 	v, err = askVersion(ctx, path, list(e.env))
 	if err != nil {
-		return nil, fmt.Errorf("ask %s for its version: %w", name, err)
+		return nil, fmt.Errorf("ask for its version: %w", err)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -282,17 +290,41 @@ func askVersion(ctx context.Context, path string, env []string) (*version.Versio
 	cmd.WaitDelay = time.Second
 	ownGroup(cmd)
 	out, err := cmd.Output()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	if err != nil {
-		return nil, err
+		return nil, withWords(err, out)
 	}
 	var answer struct {
 		Version string `json:"terraform_version"` // OpenTofu's field has this name too
 	}
 	if err := json.Unmarshal(out, &answer); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read its answer: %w", err)
 	}
 	if answer.Version == "" {
 		return nil, errors.New("it did not say")
 	}
 	return version.NewVersion(answer.Version)
+}
+
+// maxWords bounds what is told of an executable that failed, in bytes.
+const maxWords = 500
+
+// withWords adds to the error of a process what it said, in one line: version
+// managers, for one, stand on PATH for engines that they have not installed,
+// and say what to do.
+func withWords(err error, stdout []byte) error {
+	said := stdout
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && len(bytes.TrimSpace(exit.Stderr)) > 0 {
+		said = exit.Stderr
+	}
+	words := strings.Join(strings.Fields(clean(string(said))), " ")
+	if len(words) > maxWords {
+		words = strings.ToValidUTF8(words[:maxWords], "") + "…"
+	}
+	if words == "" {
+		return err
+	}
+	return fmt.Errorf("%w: %s", err, words)
 }

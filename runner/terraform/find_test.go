@@ -121,6 +121,34 @@ func TestFindNothing(t *testing.T) {
 	}
 }
 
+// TestFindBroken: an executable that fails is named with what it says.
+func TestFindBroken(t *testing.T) {
+	for name, test := range map[string]struct{ script, want string }{
+		"words":   {"echo out; printf 'No \\033[31mversion\\033[0m\\nis set\\n' >&2; exit 126\n", "exit status 126: No version is set; and"},
+		"stdout":  {"echo unknown command; exit 1\n", "exit status 1: unknown command; and"},
+		"silent":  {"exit 3\n", "exit status 3; and"},
+		"long":    {"for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo 'äääääääääääääääääääääääääääääääääääääääääääääääää' >&2; done; exit 1\n", "ä…; and"},
+		"no JSON": {"echo Terraform v0.11\n", "read its answer: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, base := shelf(t, map[string]string{"a/terraform": "#!/bin/sh\n" + test.script, "b/terraform": saying("1.5.7")})
+			_, _, err := e.Find(t.Context(), "terraform", "~> 1.11")
+			var missing *terraform.NotInstalledError
+			if !errors.As(err, &missing) {
+				t.Fatalf("Find: %v", err)
+			}
+			for _, want := range []string{base + "/a/terraform does not work: ", test.want, "terraform ~> 1.11 could not be installed: ", base + "/b/terraform: version 1.5.7"} {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%v\nlacks %q", err, want)
+				}
+			}
+			if len(err.Error()) > 1500 || strings.ContainsAny(err.Error(), "\x1b\n") || !strings.Contains(missing.Hint(), base+"/a/terraform version") {
+				t.Errorf("%q, hint %q", err, missing.Hint())
+			}
+		})
+	}
+}
+
 // releases serves one version of Terraform in the form of HashiCorp's site.
 type releases struct {
 	mu       sync.Mutex

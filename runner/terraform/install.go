@@ -85,7 +85,7 @@ func (e *Engines) download(ctx context.Context, name string, want version.Constr
 		e.config.Progress(fmt.Sprintf("installing %s did not work: %v", what, err))
 		return engine{}, err
 	}
-	v, err := e.version(ctx, name, path)
+	v, err := e.version(ctx, path)
 	if err != nil {
 		return engine{}, err
 	}

@@ -108,7 +108,11 @@ var ErrApplying = errors.New("the engine is still applying")
 // installed.
 type NotInstalledError struct {
 	Engine, Constraint string
-	Err                error
+	// Broken is the path of an executable that has the name and does not tell
+	// its version, Why what it says instead. Empty where there is none.
+	Broken string
+	Why    error
+	Err    error // why none was installed
 }
 
 // Error says what was looked for and why it is not there.
@@ -116,6 +120,9 @@ func (e *NotInstalledError) Error() string {
 	name := e.Engine
 	if e.Constraint != "" {
 		name += " " + e.Constraint
+	}
+	if e.Broken != "" {
+		return fmt.Sprintf("%s does not work: %v; and %s could not be installed: %v", e.Broken, e.Why, name, e.Err)
 	}
 	return fmt.Sprintf("%s is not on PATH and could not be installed: %v", name, e.Err)
 }
@@ -125,6 +132,9 @@ func (e *NotInstalledError) Unwrap() error { return e.Err }
 
 // Hint says what to do.
 func (e *NotInstalledError) Hint() string {
+	if e.Broken != "" {
+		return "make `" + e.Broken + " version` work, or install another " + e.Engine + " so that it is on PATH"
+	}
 	return "install " + e.Engine + " so that it is on PATH, or let this machine reach the network"
 }
 
