@@ -27,7 +27,7 @@ func (r *Runner) apply(ctx context.Context, x *execution) (verdict, error) {
 		if v, err := x.outdated(ctx); v != nil || err != nil {
 			return deref(v), err
 		}
-		if x.in.Workspace.Apply.On == "comment" {
+		if x.in.Workspace.Apply.On == "comment" && !x.in.Confirmed {
 			return verdict{store.Held, "This workspace is applied on a comment (apply.on), not on the merge."}, nil
 		}
 		if x.in.Refused != "" {
@@ -39,7 +39,7 @@ func (r *Runner) apply(ctx context.Context, x *execution) (verdict, error) {
 		return verdict{}, err
 	}
 	return x.carryOut(ctx, "pull request #"+fmt.Sprint(x.run.PullRequest), func(p *plan.Plan) string {
-		c, why := applyGate(seen, p, x.in.Workspace.Apply)
+		c, why := applyGate(seen, p, x.in.Workspace.Apply, x.in.Confirmed)
 		x.result.Comparison = c
 		return why
 	})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"holdfast/queue"
 	"holdfast/runner/plan"
@@ -188,30 +187,6 @@ func (r *Runner) startDrift(ctx context.Context, repo Repository, w knownWorkspa
 		return run, err
 	}
 	return run, r.changeWorkspace(ctx, repo.Repository, w.Workspace, func(rec *WorkspaceRecord) { rec.CheckRun = run.ID })
-}
-
-// CheckNow queues a drift check of the named workspace, or of all where name is
-// empty, and returns the runs. Returns store.ErrNotFound for an unknown one.
-func (r *Runner) CheckNow(ctx context.Context, repo Repository, name string) ([]store.Run, error) {
-	var known repositoryRecord
-	if _, err := r.load(ctx, "repository/"+repo.String(), &known); err != nil {
-		return nil, err
-	}
-	if name != "" && !slices.ContainsFunc(known.Workspaces, func(w knownWorkspace) bool { return w.Name == name }) {
-		return nil, fmt.Errorf("workspace %s in %s: %w", name, repo, store.ErrNotFound)
-	}
-	var runs []store.Run
-	for _, w := range known.Workspaces {
-		if name != "" && w.Name != name || w.Problem != "" {
-			continue
-		}
-		run, err := r.startDrift(ctx, repo, w, known.described(), "now/"+r.Clock().UTC().Format("20060102T150405.000"))
-		if err != nil {
-			return runs, err
-		}
-		runs = append(runs, run)
-	}
-	return runs, nil
 }
 
 // isUnfinished reports whether a run with that id is stored and has not ended.

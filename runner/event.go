@@ -22,9 +22,11 @@ func (r *Runner) handleEvent(ctx context.Context, job queue.Job) error {
 	}
 	switch e.Kind {
 	case vcs.EventPullRequest:
-		return r.pullRequest(ctx, e.Repository, e.Number)
+		return r.pullRequest(ctx, e.Repository, e.Number, command{})
 	case vcs.EventPush:
 		return r.pushed(ctx, e)
+	case vcs.EventComment:
+		return r.commented(ctx, e)
 	}
 	return nil
 }
@@ -49,8 +51,9 @@ func (r *Runner) pushed(ctx context.Context, e vcs.Event) error {
 	return r.refresh(ctx, e.Repository)
 }
 
-// pullRequest makes a pull request's runs what its state asks for.
-func (r *Runner) pullRequest(ctx context.Context, repo vcs.Repository, number int) error {
+// pullRequest makes a pull request's runs what its state asks for, and what a
+// person asks for on top of it.
+func (r *Runner) pullRequest(ctx context.Context, repo vcs.Repository, number int, ask command) error {
 	h, err := r.host(repo)
 	if err != nil {
 		return err
@@ -68,22 +71,25 @@ func (r *Runner) pullRequest(ctx context.Context, repo vcs.Repository, number in
 	}
 	switch {
 	case pr.State == vcs.Merged:
-		err = r.merged(ctx, pr, rec)
+		err = r.merged(ctx, pr, rec, ask)
 	case pr.State == vcs.Closed:
 		err = r.closed(ctx, pr, rec)
 	default:
-		err = r.opened(ctx, pr, rec)
+		err = r.opened(ctx, pr, rec, ask)
 	}
 	return rateLimited(r.Clock(), err)
 }
 
 // opened plans what an open pull request changes, as far as that is not
 // planned yet.
-func (r *Runner) opened(ctx context.Context, pr vcs.PullRequest, old pullRecord) error {
+func (r *Runner) opened(ctx context.Context, pr vcs.PullRequest, old pullRecord, ask command) error {
 	next := pullRecord{Head: pr.HeadSHA, Base: pr.BaseRef, State: pr.State, URL: pr.URL, Title: pr.Title, Author: pr.Author}
-	if pr.Fork {
+	if next.Allowed = old.Allowed; ask.verb == verbPlan {
+		next.Allowed = pr.HeadSHA
+	}
+	if pr.Fork && next.Allowed != pr.HeadSHA {
 		next.Refused = true
-		next.Notice = "This pull request comes from a fork, so nothing is planned: its code would run with this server's credentials."
+		next.Notice = "This pull request comes from a fork, so nothing is planned: its code would run with this server's credentials. Somebody with write permission who has read it may comment `holdfast plan`."
 		return r.settle(ctx, pr, old, next, nil)
 	}
 	c, err := r.compare(ctx, pr)
@@ -120,7 +126,7 @@ func (r *Runner) opened(ctx context.Context, pr vcs.PullRequest, old pullRecord)
 			next.Workspaces = append(next.Workspaces, pw)
 			continue
 		}
-		run, fresh, err := r.planFor(ctx, pr, old, in)
+		run, fresh, err := r.planFor(ctx, pr, old, in, ask)
 		if err != nil {
 			return err
 		}
@@ -189,7 +195,16 @@ func (r *Runner) settleProblems(ctx context.Context, pr vcs.PullRequest, old, ne
 // planFor returns the plan run of a workspace at the pull request's head, and
 // whether its job has to be queued. A plan of the same inputs is not made
 // again.
-func (r *Runner) planFor(ctx context.Context, pr vcs.PullRequest, old pullRecord, in runPayload) (store.Run, bool, error) {
+func (r *Runner) planFor(ctx context.Context, pr vcs.PullRequest, old pullRecord, in runPayload, ask command) (store.Run, bool, error) {
+	key := fmt.Sprintf("plan/%s#%d/%s/%s", pr.Repository, pr.Number, in.Workspace.Name, pr.HeadSHA)
+	if ask.asks(verbPlan, in.Workspace.Name) {
+		in.Who = ask.who
+		run, err := r.newRun(ctx, store.Run{
+			Key: key + ask.key(), Kind: store.KindPlan,
+			Repository: pr.Repository.String(), PullRequest: pr.Number, Commit: pr.HeadSHA,
+		}, in)
+		return run, !run.State.Ended(), err
+	}
 	for _, w := range old.Workspaces {
 		if w.Name != in.Workspace.Name || w.Plan == "" {
 			continue
@@ -204,7 +219,6 @@ func (r *Runner) planFor(ctx context.Context, pr vcs.PullRequest, old pullRecord
 			return run, !run.State.Ended(), nil
 		}
 	}
-	key := fmt.Sprintf("plan/%s#%d/%s/%s", pr.Repository, pr.Number, in.Workspace.Name, pr.HeadSHA)
 	for n := 1; ; n++ {
 		run, err := r.newRun(ctx, store.Run{
 			Key: fmt.Sprintf("%s/%d", key, n), Kind: store.KindPlan,

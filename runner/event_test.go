@@ -282,7 +282,7 @@ func TestEventsOfNobodysBusiness(t *testing.T) {
 	if err := f.Receive(t.Context(), vcs.Event{Delivery: "1", Kind: vcs.EventPush, Repository: stranger}); !errors.Is(err, vcs.ErrIgnored) {
 		t.Errorf("a repository that is not served: %v", err)
 	}
-	err := f.pullRequest(t.Context(), f.repo, 404)
+	err := f.pullRequest(t.Context(), f.repo, 404, command{})
 	if err == nil || queue.IsSnooze(err) || !errors.Is(err, vcs.ErrNotFound) {
 		t.Errorf("a pull request that does not exist: %v", err)
 	}

@@ -117,7 +117,7 @@ func (f *fixture) open(files map[string]string) string {
 // its own.
 func (f *fixture) told() error {
 	f.Helper()
-	return f.pullRequest(f.Context(), f.repo, 1)
+	return f.pullRequest(f.Context(), f.repo, 1, command{})
 }
 
 // next claims and carries out the next job of these kinds that is due, as a

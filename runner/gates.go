@@ -19,9 +19,14 @@ type reviewed struct {
 }
 
 // applyGate decides whether a plan of the merge commit may be applied: why is
-// empty where it may.
-func applyGate(seen reviewed, now *plan.Plan, policy workspaces.Apply) (c *plan.Comparison, why string) {
-	switch seen.run.State {
+// empty where it may. A person may have confirmed the plan of an apply that was
+// held.
+func applyGate(seen reviewed, now *plan.Plan, policy workspaces.Apply, confirmed bool) (c *plan.Comparison, why string) {
+	state := seen.run.State
+	if state == store.Held && confirmed {
+		state = store.Planned
+	}
+	switch state {
 	case store.Planned, store.NoChanges:
 	case "":
 		return nil, "No plan of this workspace was made before the merge, so nobody reviewed this change."

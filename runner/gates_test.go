@@ -56,7 +56,7 @@ func TestApplyGate(t *testing.T) {
 		{name: "planning fails half way now", state: store.Planned, seen: seen, now: &plan.Plan{Changes: seen.Changes, Errored: true}, why: "not the one that was reviewed"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, why := applyGate(reviewed{store.Run{State: test.state}, test.seen}, test.now, workspaces.Apply{WhenPlanChanged: test.policy})
+			_, why := applyGate(reviewed{store.Run{State: test.state}, test.seen}, test.now, workspaces.Apply{WhenPlanChanged: test.policy}, false)
 			if test.why == "" && why != "" || !strings.Contains(why, test.why) {
 				t.Errorf("%q instead of %q", why, test.why)
 			}
@@ -155,7 +155,7 @@ func TestNextStep(t *testing.T) {
 		{vcs.Merged, store.KindApply, store.Applied, ""},
 		{vcs.Merged, store.KindApply, store.Unknown, "finding out"},
 	} {
-		got := nextStep(test.pull, store.Run{Kind: test.kind, State: test.state})
+		got := nextStep(test.pull, store.Run{Kind: test.kind, State: test.state}, false)
 		if test.want == "" && got != "" || !strings.Contains(got, test.want) {
 			t.Errorf("%s %s of a pull request that is %s: %q instead of %q", test.kind, test.state, test.pull, got, test.want)
 		}

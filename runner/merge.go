@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"holdfast/queue"
 	"holdfast/store"
@@ -14,7 +15,7 @@ import (
 )
 
 // merged queues the applies of a merged pull request.
-func (r *Runner) merged(ctx context.Context, pr vcs.PullRequest, old pullRecord) error {
+func (r *Runner) merged(ctx context.Context, pr vcs.PullRequest, old pullRecord, ask command) error {
 	next := old
 	next.Head, next.State, next.Merge, next.URL, next.Title, next.Author = pr.HeadSHA, pr.State, pr.MergeSHA, pr.URL, pr.Title, pr.Author
 	next.Notice, next.Refused, next.Problems = "", false, nil
@@ -59,7 +60,7 @@ func (r *Runner) merged(ctx context.Context, pr vcs.PullRequest, old pullRecord)
 		return err
 	}
 	for i := range next.Workspaces {
-		if err := r.applyFor(ctx, pr, mergedConfig{c, dir, gates}, &next.Workspaces[i]); err != nil {
+		if err := r.applyFor(ctx, pr, mergedConfig{c, dir, gates, ask}, &next.Workspaces[i]); err != nil {
 			return err
 		}
 	}
@@ -95,6 +96,7 @@ type mergedConfig struct {
 	*workspaces.Config
 	dir   string // the commit's files
 	gates requirements
+	ask   command // what a person asks for on top
 }
 
 // applyFor queues the apply of one workspace of a merged pull request.
@@ -120,7 +122,27 @@ func (r *Runner) applyFor(ctx context.Context, pr vcs.PullRequest, c mergedConfi
 		pw.Problem = workspaces.Problems{{Workspace: w.Name, File: w.Dir, Message: err.Error()}}
 		return nil
 	}
-	result, err := json.Marshal(Result{Reviewed: pw.Plan})
+	key := fmt.Sprintf("apply/%s#%d/%s/%s", pr.Repository, pr.Number, w.Name, pr.MergeSHA)
+	seen := pw.Plan
+	again, err := r.applyAgain(ctx, c.ask, *pw)
+	if err != nil {
+		return err
+	}
+	if again != nil {
+		key, seen = key+c.ask.key(), again.seen
+		in.Who, in.Confirmed = c.ask.who, true
+	} else if pw.Apply != "" {
+		// It has its run already; an answer to a command must not be undone by
+		// the next event.
+		run, err := r.Store.Runs.Get(ctx, pw.Apply)
+		if err != nil || run.Commit == pr.MergeSHA && run.State != store.Queued {
+			return err
+		}
+		if run.Commit == pr.MergeSHA {
+			key = run.Key
+		}
+	}
+	result, err := json.Marshal(Result{Reviewed: seen})
 	if err != nil {
 		return err
 	}
@@ -131,8 +153,7 @@ func (r *Runner) applyFor(ctx context.Context, pr vcs.PullRequest, c mergedConfi
 		}
 	}
 	run, err := r.newRun(ctx, store.Run{
-		Key:  fmt.Sprintf("apply/%s#%d/%s/%s", pr.Repository, pr.Number, w.Name, pr.MergeSHA),
-		Kind: store.KindApply, Repository: pr.Repository.String(), PullRequest: pr.Number,
+		Key: key, Kind: store.KindApply, Repository: pr.Repository.String(), PullRequest: pr.Number,
 		Commit: pr.MergeSHA, Result: result,
 	}, in)
 	if err != nil {
@@ -146,6 +167,43 @@ func (r *Runner) applyFor(ctx context.Context, pr vcs.PullRequest, c mergedConfi
 		return err
 	}
 	return r.enqueueRun(ctx, run, in, queue.PriorityApply)
+}
+
+// repeated is an apply that a person asked to go on with.
+type repeated struct {
+	seen string // the run whose plan was shown
+}
+
+// applyAgain decides whether a command goes on with a workspace's apply: one
+// that failed with the plan that was reviewed, one that is held with the plan
+// that it shows. Nothing newer than that is applied. It returns nil where there
+// is nothing to go on with.
+func (r *Runner) applyAgain(ctx context.Context, ask command, pw pullWorkspace) (*repeated, error) {
+	if pw.Apply == "" || !ask.asks(verbApply, pw.Name) {
+		return nil, nil
+	}
+	run, err := r.Store.Runs.Get(ctx, pw.Apply)
+	if err != nil {
+		return nil, err
+	}
+	var result Result
+	if err := json.Unmarshal(run.Result, &result); err != nil {
+		return nil, fmt.Errorf("read result of run %s: %w", run.ID, err)
+	}
+	switch run.State {
+	case store.Failed, store.Canceled:
+		return &repeated{result.Reviewed}, nil
+	case store.Held:
+		shown, err := r.loadPlan(ctx, run.ID)
+		if err != nil || shown == nil {
+			return &repeated{result.Reviewed}, err // held before it was planned
+		}
+		return &repeated{run.ID}, nil
+	}
+	if strings.HasSuffix(run.Key, ask.key()) {
+		return &repeated{result.Reviewed}, nil // by an attempt that died before it was done
+	}
+	return nil, nil
 }
 
 // unplanned returns the workspaces of a merged pull request whose head has no

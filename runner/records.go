@@ -96,7 +96,10 @@ type pullRecord struct {
 	// Refused is set where nothing is planned although something may be
 	// affected: such a pull request is told so, and its status is not a
 	// success.
-	Refused bool   `json:"refused,omitempty"`
+	Refused bool `json:"refused,omitempty"`
+	// Allowed is the head of a fork that somebody with write permission asked
+	// to plan.
+	Allowed string `json:"allowed,omitempty"`
 	Author  string `json:"author,omitempty"`
 }
 

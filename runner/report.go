@@ -84,7 +84,7 @@ func (r *Runner) pullReport(ctx context.Context, repo vcs.Repository, number int
 		report.Page = r.BaseURL + "/pulls/" + pathEscape(repo.String()) + "/" + fmt.Sprint(number)
 	}
 	for _, pw := range rec.Workspaces {
-		w, err := r.workspaceReport(ctx, rec, pw)
+		w, err := r.workspaceReport(ctx, repo, rec, pw)
 		if err != nil {
 			return report, err
 		}
@@ -94,7 +94,7 @@ func (r *Runner) pullReport(ctx context.Context, repo vcs.Repository, number int
 }
 
 // workspaceReport is one workspace's part of a report.
-func (r *Runner) workspaceReport(ctx context.Context, rec pullRecord, pw pullWorkspace) (markdown.Workspace, error) {
+func (r *Runner) workspaceReport(ctx context.Context, repo vcs.Repository, rec pullRecord, pw pullWorkspace) (markdown.Workspace, error) {
 	w := markdown.Workspace{Name: pw.Name, Dir: pw.Dir, Kind: string(store.KindPlan), RunID: pw.Plan}
 	if pw.Apply != "" {
 		w.Kind, w.RunID = string(store.KindApply), pw.Apply
@@ -129,13 +129,18 @@ func (r *Runner) workspaceReport(ctx context.Context, rec pullRecord, pw pullWor
 			return w, err
 		}
 	}
-	w.Next = nextStep(rec.State, run)
+	w.Next = nextStep(rec.State, run, r.hosts[repo.Host].comments != nil)
 	return w, nil
 }
 
-// nextStep says what happens next with a run, in one sentence.
-func nextStep(pull vcs.PullState, run store.Run) string {
+// nextStep says what happens next with a run, in one sentence. commands is set
+// where people can comment.
+func nextStep(pull vcs.PullState, run store.Run, commands bool) string {
 	switch {
+	case run.Kind == store.KindApply && run.State == store.Failed && commands:
+		return "What was applied is in the state. Comment `holdfast apply` to try the rest again, or open a pull request that mends it."
+	case run.Kind == store.KindApply && run.State == store.Held && commands:
+		return "Nothing more is applied. Comment `holdfast apply -w " + plainWord(run.Workspace) + "` to apply exactly the plan shown here, or open a pull request."
 	case run.Kind == store.KindPlan && run.State == store.Planned && pull == vcs.Open:
 		return "Merging this pull request applies this plan."
 	case run.Kind == store.KindPlan && run.State == store.Planned && pull == vcs.Closed:

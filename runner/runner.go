@@ -225,6 +225,9 @@ type runPayload struct {
 	FetchRef string `json:"fetch_ref,omitempty"`
 	// Who asked for the run, for the audit trail; empty: Holdfast itself.
 	Who string `json:"who,omitempty"`
+	// Confirmed is set where a person asked for the apply after seeing the plan
+	// of the run that Result.Reviewed names.
+	Confirmed bool `json:"confirmed,omitempty"`
 	// Refused says which requirement of the apply was not met at the merge.
 	Refused string `json:"refused,omitempty"`
 	// Unapplied is set on a check of a commit of which nobody knows whether
