@@ -156,3 +156,34 @@ func TestRetryFailedApply(t *testing.T) {
 	}
 	w.quiet()
 }
+
+// TestStalePlans tells an open pull request that another one was applied to its
+// workspace since it was planned, and leaves those alone that it does not
+// concern.
+func TestStalePlans(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fiveWorkspaces())
+	w.start()
+	open := func(branch, dir string) int {
+		w.repo.Push(branch, map[string]string{dir + "/" + branch + ".tf": server(branch)}, branch)
+		n := w.repo.OpenPull(giteatest.OpenPull{Head: branch})
+		w.ended(1, store.RunFilter{Kind: store.KindPlan, PullRequest: n})
+		w.comment(n, branch)
+		return n
+	}
+	first, second, other := open("first", "c"), open("second", "c"), open("other", "d")
+	// c's own server is made by the first; the second then has one less to add.
+	w.comment(second, "2 to add")
+	w.repo.Merge(first, "merge")
+	w.ended(1, store.RunFilter{Kind: store.KindApply, PullRequest: first})
+	w.comment(second, "Planned before commit")
+	w.quiet()
+	if body := w.comment(other); strings.Contains(body, "Planned before") {
+		t.Errorf("the other pull request is told as well:\n%s", body)
+	}
+	// It is less than what was reviewed: c's own server is there.
+	w.repo.Merge(second, "merge")
+	if run := w.ended(1, store.RunFilter{Kind: store.KindApply, PullRequest: second})[0]; run.State != store.Applied {
+		t.Errorf("the second apply is %s: %s", run.State, run.Error)
+	}
+}

@@ -192,8 +192,14 @@ func (x *execution) auditApply(ctx context.Context) error {
 	})
 }
 
-// afterApply keeps what is known of the workspace. It may be done twice.
+// afterApply keeps what is known of the workspace, and has the plans that it
+// made stale made again. It may be done twice.
 func (r *Runner) afterApply(ctx context.Context, x *execution) error {
+	if x.run.State == store.Applied {
+		if err := r.staleAfter(ctx, x.repo, x.run); err != nil {
+			return err
+		}
+	}
 	return r.changeWorkspace(ctx, x.repo, x.in.Workspace, func(rec *WorkspaceRecord) {
 		if rec.AppliedAt.After(x.run.EndedAt) {
 			return // a retry, after a later apply: its news are old

@@ -23,13 +23,14 @@ const (
 	verbHelp  = "help"
 )
 
-// command is what somebody wrote in a comment. The zero command is no command:
-// an event that nobody wrote.
+// command is what somebody wrote in a comment, or what Holdfast asks of itself
+// in the same words. The zero command is no command: an event that nobody wrote.
 type command struct {
 	verb    string
 	match   []string // globs of workspace names; none means all
-	who     string
+	who     string   // empty: Holdfast itself
 	comment int64
+	after   string // the applied commit that made plans stale
 }
 
 // commandHelp is the answer to `holdfast help`.
@@ -187,7 +188,20 @@ func (r *Runner) asked(ctx context.Context, e vcs.Event, c command) (answer stri
 }
 
 // key is the end of the keys of the runs that a command asked for.
-func (c command) key() string { return fmt.Sprintf("/c%d", c.comment) }
+func (c command) key() string {
+	if c.after != "" {
+		return "/after/" + c.after
+	}
+	return fmt.Sprintf("/c%d", c.comment)
+}
+
+// priority is how urgent the plans are that c asks for.
+func (c command) priority() queue.Priority {
+	if c.after != "" {
+		return queue.PriorityReplan
+	}
+	return queue.PriorityInteractive
+}
 
 // checkAsked queues drift checks of the workspaces that a command names.
 func (r *Runner) checkAsked(ctx context.Context, repo vcs.Repository, c command) (answer string, err error) {

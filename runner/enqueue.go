@@ -47,12 +47,12 @@ func (r *Runner) startRun(ctx context.Context, run store.Run, in runPayload, p q
 
 // enqueueRun queues the job of a run that has not ended.
 func (r *Runner) enqueueRun(ctx context.Context, run store.Run, in runPayload, p queue.Priority) error {
-	return r.enqueueRuns(ctx, p, plannedRun{run, in})
+	return r.enqueueRuns(ctx, plannedRun{run, in, p})
 }
 
 // enqueueRuns queues the jobs of runs that have not ended, all or none: one
 // durable write, whatever their number.
-func (r *Runner) enqueueRuns(ctx context.Context, p queue.Priority, runs ...plannedRun) error {
+func (r *Runner) enqueueRuns(ctx context.Context, runs ...plannedRun) error {
 	jobs := make([]queue.Job, len(runs))
 	for i, x := range runs {
 		x.in.Run = x.run.ID
@@ -62,7 +62,7 @@ func (r *Runner) enqueueRuns(ctx context.Context, p queue.Priority, runs ...plan
 		}
 		jobs[i] = queue.Job{
 			Kind: string(x.run.Kind), Group: "workspace/" + x.run.Repository + "/" + x.run.Workspace,
-			Key: "run/" + x.run.ID, Limit: x.run.Repository, Priority: p, Payload: payload,
+			Key: "run/" + x.run.ID, Limit: x.run.Repository, Priority: x.priority, Payload: payload,
 		}
 	}
 	_, err := r.Queue.Enqueue(ctx, jobs...)

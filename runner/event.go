@@ -27,6 +27,8 @@ func (r *Runner) handleEvent(ctx context.Context, job queue.Job) error {
 		return r.pushed(ctx, e)
 	case vcs.EventComment:
 		return r.commented(ctx, e)
+	case eventReplan:
+		return r.replan(ctx, e)
 	}
 	return nil
 }
@@ -84,7 +86,7 @@ func (r *Runner) pullRequest(ctx context.Context, repo vcs.Repository, number in
 // planned yet.
 func (r *Runner) opened(ctx context.Context, pr vcs.PullRequest, old pullRecord, ask command) error {
 	next := pullRecord{Head: pr.HeadSHA, Base: pr.BaseRef, State: pr.State, URL: pr.URL, Title: pr.Title, Author: pr.Author}
-	if next.Allowed = old.Allowed; ask.verb == verbPlan {
+	if next.Allowed = old.Allowed; ask.verb == verbPlan && ask.who != "" {
 		next.Allowed = pr.HeadSHA
 	}
 	if pr.Fork && next.Allowed != pr.HeadSHA {
@@ -131,9 +133,14 @@ func (r *Runner) opened(ctx context.Context, pr vcs.PullRequest, old pullRecord,
 			return err
 		}
 		pw.Plan = run.ID
+		for _, w := range old.Workspaces {
+			if w.Plan == run.ID {
+				pw.Stale = w.Stale
+			}
+		}
 		next.Workspaces = append(next.Workspaces, pw)
 		if fresh {
-			jobs = append(jobs, plannedRun{run, in})
+			jobs = append(jobs, plannedRun{run, in, ask.priority()})
 		}
 	}
 	return r.settle(ctx, pr, old, next, jobs)
@@ -153,8 +160,9 @@ func (r *Runner) hadResources(ctx context.Context, repo vcs.Repository, w worksp
 
 // plannedRun is a run whose job is to be queued.
 type plannedRun struct {
-	run store.Run
-	in  runPayload
+	run      store.Run
+	in       runPayload
+	priority queue.Priority
 }
 
 // settle ends the runs that nobody needs any more, writes what a pull request
@@ -166,9 +174,13 @@ func (r *Runner) settle(ctx context.Context, pr vcs.PullRequest, old, next pullR
 	for _, w := range next.Workspaces {
 		needed[w.Plan] = true
 	}
+	why := "superseded by commit " + short(pr.HeadSHA)
+	if old.Head == pr.HeadSHA {
+		why = "planned again"
+	}
 	for _, w := range old.Workspaces {
 		if w.Plan != "" && !needed[w.Plan] {
-			if err := r.supersede(ctx, w.Plan, "superseded by commit "+short(pr.HeadSHA)); err != nil {
+			if err := r.supersede(ctx, w.Plan, why); err != nil {
 				return err
 			}
 		}
@@ -177,7 +189,7 @@ func (r *Runner) settle(ctx context.Context, pr vcs.PullRequest, old, next pullR
 	if err := change(ctx, r, name, func(rec *pullRecord) { *rec = next }); err != nil {
 		return err
 	}
-	if err := r.enqueueRuns(ctx, queue.PriorityInteractive, jobs...); err != nil {
+	if err := r.enqueueRuns(ctx, jobs...); err != nil {
 		return err
 	}
 	return r.enqueueReportIn(ctx, pr.Repository, pr.Number, 0)
@@ -198,7 +210,9 @@ func (r *Runner) settleProblems(ctx context.Context, pr vcs.PullRequest, old, ne
 func (r *Runner) planFor(ctx context.Context, pr vcs.PullRequest, old pullRecord, in runPayload, ask command) (store.Run, bool, error) {
 	key := fmt.Sprintf("plan/%s#%d/%s/%s", pr.Repository, pr.Number, in.Workspace.Name, pr.HeadSHA)
 	if ask.asks(verbPlan, in.Workspace.Name) {
-		in.Who = ask.who
+		if ask.who != "" {
+			in.Who = ask.who
+		}
 		run, err := r.newRun(ctx, store.Run{
 			Key: key + ask.key(), Kind: store.KindPlan,
 			Repository: pr.Repository.String(), PullRequest: pr.Number, Commit: pr.HeadSHA,

@@ -111,6 +111,7 @@ type pullWorkspace struct {
 	Deleted bool                `json:"deleted,omitempty"`
 	Plan    string              `json:"plan,omitempty"`  // the run that plans it
 	Apply   string              `json:"apply,omitempty"` // the run that applies it
+	Stale   string              `json:"stale,omitempty"` // the commit applied since Plan was made, that the branch lacks
 	Problem workspaces.Problems `json:"problem,omitempty"`
 }
 

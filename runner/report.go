@@ -129,6 +129,9 @@ func (r *Runner) workspaceReport(ctx context.Context, repo vcs.Repository, rec p
 			return w, err
 		}
 	}
+	if pw.Stale != "" && rec.State == vcs.Open {
+		w.Notes = append(slices.Clone(w.Notes), "Planned before commit "+short(pw.Stale)+" was applied to this workspace. After the merge it is planned again, and applied only if that is this change or less of it.")
+	}
 	w.Next = nextStep(rec.State, run, r.hosts[repo.Host].comments != nil)
 	return w, nil
 }
