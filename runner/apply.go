@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"holdfast/lock"
-	"holdfast/queue"
 	"holdfast/runner/plan"
 	"holdfast/runner/terraform"
 	"holdfast/store"
@@ -25,6 +25,9 @@ var errDetached = errors.New("the engine goes on without this process")
 func (r *Runner) apply(ctx context.Context, x *execution) (verdict, error) {
 	if x.earlier != stepApply && x.run.State != store.Unknown {
 		if v, err := x.outdated(ctx); v != nil || err != nil {
+			return deref(v), err
+		}
+		if v, err := x.dependencies(ctx); v != nil || err != nil {
 			return deref(v), err
 		}
 		if x.in.Workspace.Apply.On == "comment" && !x.in.Confirmed {
@@ -84,11 +87,42 @@ func (x *execution) outdated(ctx context.Context) (*verdict, error) {
 			continue
 		}
 		if in, err := x.r.Git.IsAncestor(ctx, x.repo, b.Commit, x.run.Commit); err == nil && in {
-			return nil, queue.Snooze(2 * time.Second)
+			return nil, x.wait(ctx, fmt.Sprintf("waits for the apply of pull request #%d, which was merged before", b.PullRequest), 2*time.Second)
 		}
 	}
 	return nil, nil
 }
+
+// dependencies keeps the order of a pull request's applies: what this workspace
+// depends on goes first, and where that is not applied this one is held.
+func (x *execution) dependencies(ctx context.Context) (*verdict, error) {
+	if len(x.in.After) == 0 {
+		return nil, nil
+	}
+	runs, err := x.r.Store.Runs.List(ctx, store.RunFilter{
+		Repository: x.run.Repository, PullRequest: x.run.PullRequest, Kind: store.KindApply, Commit: x.run.Commit, Limit: maxApplies,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range x.in.After {
+		i := slices.IndexFunc(runs, func(r store.Run) bool { return r.Workspace == name }) // the newest
+		if i < 0 {
+			continue // not a part of this merge, or gone from it
+		}
+		switch runs[i].State {
+		case store.Applied, store.NoChanges:
+		case store.Queued, store.Running, store.Unknown:
+			return nil, x.wait(ctx, "waits for "+name+", which it depends on", time.Second)
+		default:
+			return &verdict{store.Held, fmt.Sprintf("It depends on %s, whose apply is %s, so nothing was applied here.", name, runs[i].State)}, nil
+		}
+	}
+	return nil, nil
+}
+
+// maxApplies bounds the applies of one merge that are looked at.
+const maxApplies = 10_000
 
 // carryOut makes the cloud match the run's commit if gate lets the plan pass:
 // it takes the workspace's lock, finds out what an earlier attempt left, plans,
@@ -98,8 +132,7 @@ func (x *execution) carryOut(ctx context.Context, who string, gate func(*plan.Pl
 		ID: "run/" + x.run.ID, Who: who, Why: string(x.run.Kind) + " of " + short(x.run.Commit),
 	}, x.r.LeaseTTL)
 	if held := (*lock.HeldError)(nil); errors.As(err, &held) {
-		x.log.Printf("Waiting: %v\n", held)
-		return verdict{}, queue.Snooze(5 * time.Second)
+		return verdict{}, x.wait(ctx, fmt.Sprintf("waits for %s, which has the workspace's lock (%s)", held.Lease.Holder.Who, held.Lease.Holder.Why), 5*time.Second)
 	}
 	if err != nil {
 		return verdict{}, err

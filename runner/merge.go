@@ -116,7 +116,7 @@ func (r *Runner) applyFor(ctx context.Context, pr vcs.PullRequest, c mergedConfi
 	if pw.Problem = problemsOf(c.Config, w.Name); len(pw.Problem) > 0 {
 		return nil
 	}
-	in := runPayload{Workspace: w, Who: pr.Author, Refused: c.gates.unmet(w.Apply.Requires)}
+	in := runPayload{Workspace: w, Who: pr.Author, Refused: c.gates.unmet(w.Apply.Requires), After: dependsOn(c.Config, w)}
 	var err error
 	if in.Inputs, err = c.Inputs(c.dir, w); err != nil {
 		pw.Problem = workspaces.Problems{{Workspace: w.Name, File: w.Dir, Message: err.Error()}}
@@ -167,6 +167,22 @@ func (r *Runner) applyFor(ctx context.Context, pr vcs.PullRequest, c mergedConfi
 		return err
 	}
 	return r.enqueueRun(ctx, run, in, queue.PriorityApply)
+}
+
+// dependsOn returns the names of all workspaces that w depends on, however far.
+func dependsOn(c *workspaces.Config, w workspaces.Workspace) []string {
+	var names []string
+	for left := w.DependsOn; len(left) > 0; left = left[1:] {
+		name := left[0]
+		if slices.Contains(names, name) {
+			continue
+		}
+		names = append(names, name)
+		if on, ok := c.Workspace(name); ok {
+			left = append(slices.Clone(left), on.DependsOn...)
+		}
+	}
+	return names
 }
 
 // repeated is an apply that a person asked to go on with.

@@ -119,6 +119,7 @@ func (r *Runner) workspaceReport(ctx context.Context, repo vcs.Repository, rec p
 			return w, fmt.Errorf("read result of run %s: %w", run.ID, err)
 		}
 	}
+	w.Waiting = result.Waiting
 	w.State, w.Step, w.Error, w.Notes = string(run.State), run.Step, run.Error, result.Notes
 	if w.Plan, err = r.loadPlan(ctx, run.ID); err != nil {
 		return w, err

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"holdfast/queue"
 	"holdfast/runner/terraform"
@@ -165,7 +166,7 @@ func (x *execution) save(ctx context.Context) error {
 
 // step records how far the run came, before it goes there.
 func (x *execution) step(ctx context.Context, name string) error {
-	x.run.Step = name
+	x.run.Step, x.result.Waiting = name, ""
 	return x.save(ctx)
 }
 
@@ -192,6 +193,20 @@ func (x *execution) finish(ctx context.Context, v verdict) error {
 		return err
 	}
 	return nil
+}
+
+// wait returns the run to the queue for d, and tells people why, once.
+func (x *execution) wait(ctx context.Context, why string, d time.Duration) error {
+	if x.result.Waiting != why {
+		x.result.Waiting = why
+		x.log.Printf("Waiting: %s\n", why)
+		if x.run.PullRequest != 0 {
+			if err := x.r.enqueueReport(ctx, x.repo, x.run.PullRequest); err != nil {
+				return err
+			}
+		}
+	}
+	return queue.Snooze(d)
 }
 
 // back returns the run to the queue, to start over there. One whose engine may

@@ -204,6 +204,8 @@ type Result struct {
 	// correction, the check whose plan passed the gate.
 	Reviewed string   `json:"reviewed,omitempty"`
 	Notes    []string `json:"notes,omitempty"` // sentences for the report
+	// Waiting says what a queued run waits for, in words for people.
+	Waiting string `json:"waiting,omitempty"`
 	// Shim is the directory of the process that applies.
 	Shim string `json:"shim,omitempty"`
 	// Init is set where the engine had to be initialised.
@@ -225,6 +227,9 @@ type runPayload struct {
 	FetchRef string `json:"fetch_ref,omitempty"`
 	// Who asked for the run, for the audit trail; empty: Holdfast itself.
 	Who string `json:"who,omitempty"`
+	// After are the workspaces of the same pull request that this one depends
+	// on, however far.
+	After []string `json:"after,omitempty"`
 	// Confirmed is set where a person asked for the apply after seeing the plan
 	// of the run that Result.Reviewed names.
 	Confirmed bool `json:"confirmed,omitempty"`

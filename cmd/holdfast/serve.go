@@ -28,6 +28,9 @@ ends it at once; what was running is picked up at the next start.`,
 				return err
 			}
 			logger := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+			if os.Geteuid() == 0 {
+				logger.Warn("running as root: what a plan runs can read everything on this machine; run Holdfast as a user of its own")
+			}
 			srv, err := newServer(cmd.Context(), s, serverOptions{Logger: logger})
 			if err != nil {
 				return err
