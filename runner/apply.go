@@ -30,6 +30,9 @@ func (r *Runner) apply(ctx context.Context, x *execution) (verdict, error) {
 		if v, err := x.dependencies(ctx); v != nil || err != nil {
 			return deref(v), err
 		}
+		if err := x.whileHeld(ctx); err != nil {
+			return verdict{}, err
+		}
 		if x.in.Workspace.Apply.On == "comment" && !x.in.Confirmed {
 			return verdict{store.Held, "This workspace is applied on a comment (apply.on), not on the merge."}, nil
 		}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
+	"unicode"
 
 	"github.com/bmatcuk/doublestar/v4"
 
@@ -17,10 +19,12 @@ import (
 
 // The verbs of commands.
 const (
-	verbPlan  = "plan"
-	verbApply = "apply"
-	verbDrift = "drift"
-	verbHelp  = "help"
+	verbPlan    = "plan"
+	verbApply   = "apply"
+	verbDrift   = "drift"
+	verbHold    = "hold"
+	verbRelease = "release"
+	verbHelp    = "help"
 )
 
 // command is what somebody wrote in a comment, or what Holdfast asks of itself
@@ -30,7 +34,9 @@ type command struct {
 	match   []string // globs of workspace names; none means all
 	who     string   // empty: Holdfast itself
 	comment int64
-	after   string // the applied commit that made plans stale
+	length  time.Duration // of a hold
+	why     string        // of a hold
+	after   string        // the applied commit that made plans stale
 }
 
 // commandHelp is the answer to `holdfast help`.
@@ -39,6 +45,8 @@ const commandHelp = "Commands, as the first words of a new comment:\n\n" +
 	"| `holdfast plan` | plans again |\n" +
 	"| `holdfast apply` | after the merge: tries a failed apply again, and applies exactly the plan that a held one shows |\n" +
 	"| `holdfast drift` | checks the repository's workspaces for drift now |\n" +
+	"| `holdfast hold 4h -m \"why\"` | nothing is applied or corrected for that time; plans go on |\n" +
+	"| `holdfast release` | ends a hold |\n" +
 	"| `holdfast help` | shows this |\n\n" +
 	"`-w NAME` (or a glob, several times) names workspaces. Commands need write permission; edited and quoted comments count for nothing."
 
@@ -52,7 +60,7 @@ func (e *commandError) Error() string { return e.text }
 // word makes it no command at all.
 func parseCommand(body string) (c command, ok bool, err error) {
 	line, _, _ := strings.Cut(strings.TrimLeft(body, " \t\r\n"), "\n")
-	words := strings.Fields(line)
+	words := splitWords(line)
 	if len(words) == 0 || words[0] != "holdfast" && words[0] != "/holdfast" {
 		return c, false, nil
 	}
@@ -60,7 +68,7 @@ func parseCommand(body string) (c command, ok bool, err error) {
 		return command{verb: verbHelp}, true, nil
 	}
 	c.verb = words[1]
-	verbs := []string{verbPlan, verbApply, verbDrift, verbHelp}
+	verbs := []string{verbPlan, verbApply, verbDrift, verbHold, verbRelease, verbHelp}
 	if !slices.Contains(verbs, c.verb) {
 		text := fmt.Sprintf("There is no command `%s`.", plainWord(c.verb))
 		if near := workspaces.Nearest(c.verb, verbs); near != "" {
@@ -68,23 +76,76 @@ func parseCommand(body string) (c command, ok bool, err error) {
 		}
 		return c, true, &commandError{text + " `holdfast help` lists all."}
 	}
-	for args := words[2:]; len(args) > 0; {
+	args := words[2:]
+	if c.verb == verbHold {
+		if len(args) > 0 {
+			c.length, err = ParseHold(args[0])
+		}
+		if len(args) == 0 || err != nil {
+			return c, true, &commandError{"For how long? For example `holdfast hold 4h -m \"incident 42\"`; 90d at most."}
+		}
+		args = args[1:]
+	}
+	for len(args) > 0 {
 		name, joined := strings.CutPrefix(args[0], "-w=")
 		switch {
 		case joined:
 			args = args[1:]
 		case args[0] == "-w" && len(args) > 1:
 			name, args = args[1], args[2:]
+		case args[0] == "-m" && len(args) > 1 && c.verb == verbHold:
+			c.why, args = args[1], args[2:]
+			continue
 		default:
 			return c, true, &commandError{fmt.Sprintf("`%s` is not understood here. Workspaces are named with `-w NAME`.", plainWord(args[0]))}
 		}
-		name = strings.Trim(name, "\"'`")
 		if !doublestar.ValidatePattern(name) {
 			return c, true, &commandError{fmt.Sprintf("`%s` is not a name or a glob.", plainWord(name))}
 		}
 		c.match = append(c.match, name)
 	}
 	return c, true, nil
+}
+
+// splitWords splits a line at its blanks; what is between quotes is one word.
+func splitWords(line string) []string {
+	var words []string
+	var word strings.Builder
+	quote, inside := rune(0), false
+	for _, r := range line {
+		switch {
+		case quote != 0 && r == quote:
+			quote = 0
+		case quote == 0 && (r == '"' || r == '\''):
+			quote, inside = r, true
+		case quote == 0 && unicode.IsSpace(r):
+			if inside {
+				words = append(words, word.String())
+				word.Reset()
+			}
+			inside = false
+		default:
+			word.WriteRune(r)
+			inside = true
+		}
+	}
+	if inside {
+		words = append(words, word.String())
+	}
+	return words
+}
+
+// ParseHold reads the length of a hold, such as 90m, 4h or 2d.
+func ParseHold(s string) (time.Duration, error) {
+	unit := time.Duration(1)
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		s, unit = days+"h", 24
+	}
+	d, err := time.ParseDuration(s)
+	if err == nil && (d <= 0 || d > MaxHold/unit) {
+		err = errors.New("out of range")
+	}
+	return d * unit, err
 }
 
 // plainWord is a word of somebody's that is safe between backquotes.
@@ -137,6 +198,8 @@ func (r *Runner) commented(ctx context.Context, e vcs.Event) error {
 		answer = wrong.text
 	case c.verb == verbHelp:
 		answer = commandHelp
+	case c.verb == verbHold, c.verb == verbRelease:
+		answer, err = r.hold(ctx, e.Repository, c)
 	case c.verb == verbDrift:
 		answer, err = r.checkAsked(ctx, e.Repository, c)
 	default:

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestParseCommand(t *testing.T) {
@@ -26,6 +27,13 @@ func TestParseCommand(t *testing.T) {
 		{body: "  \nholdfast plan\nbecause I say so", verb: "plan"},
 		{body: "holdfast apply -w prod-vpc -w 'live/*'", verb: "apply", match: []string{"prod-vpc", "live/*"}},
 		{body: "holdfast apply -w=a", verb: "apply", match: []string{"a"}},
+		{body: "holdfast hold 4h -m \"incident 42\" -w x", verb: "hold", match: []string{"x"}},
+		{body: "holdfast release -w x", verb: "release", match: []string{"x"}},
+		{body: "holdfast hold", wrong: "For how long?"},
+		{body: "holdfast hold forever", wrong: "For how long?"},
+		{body: "holdfast hold -4h", wrong: "For how long?"},
+		{body: "holdfast hold 91d", wrong: "For how long?"},
+		{body: "holdfast plan -m why", wrong: "`-m` is not understood"},
 		{body: "holdfast aply", wrong: `Did you mean "apply"?`},
 		{body: "holdfast rm -rf /", wrong: "There is no command `rm`"},
 		{body: "holdfast plan everything", wrong: "`everything` is not understood"},
@@ -42,6 +50,19 @@ func TestParseCommand(t *testing.T) {
 			}
 		case err != nil || ok != (test.verb != "") || c.verb != test.verb || !slices.Equal(c.match, test.match):
 			t.Errorf("%q: %+v %t %v", test.body, c, ok, err)
+		}
+	}
+}
+
+func TestHoldLength(t *testing.T) {
+	t.Parallel()
+	c, _, err := parseCommand(`holdfast hold 2d -m 'it is "bad"'`)
+	if err != nil || c.length != 48*time.Hour || c.why != `it is "bad"` {
+		t.Errorf("%+v %v", c, err)
+	}
+	for s, ok := range map[string]bool{"90m": true, "1h30m": true, "90d": true, "d": false, "": false, "9999999d": false, "1e3h": false} {
+		if _, err := ParseHold(s); (err == nil) != ok {
+			t.Errorf("%q: %v", s, err)
 		}
 	}
 }

@@ -32,6 +32,11 @@ func (r *Runner) correct(ctx context.Context, x *execution) (verdict, error) {
 			return deref(v), err
 		}
 	}
+	if x.earlier != stepApply && x.run.State != store.Unknown {
+		if err := x.whileHeld(ctx); err != nil {
+			return verdict{}, err
+		}
+	}
 	seen, err := r.reviewedBy(ctx, x.result.Reviewed)
 	if err != nil {
 		return verdict{}, err

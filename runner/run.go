@@ -200,6 +200,10 @@ func (x *execution) wait(ctx context.Context, why string, d time.Duration) error
 	if x.result.Waiting != why {
 		x.result.Waiting = why
 		x.log.Printf("Waiting: %s\n", why)
+		// Stored before the report is asked for, which may begin at once.
+		if err := x.back(ctx); err != nil {
+			return err
+		}
 		if x.run.PullRequest != 0 {
 			if err := x.r.enqueueReport(ctx, x.repo, x.run.PullRequest); err != nil {
 				return err
