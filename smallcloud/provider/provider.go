@@ -76,8 +76,8 @@ func (p *theProvider) Configure(ctx context.Context, req provider.ConfigureReque
 
 func (p *theProvider) Resources(context.Context) []func() resource.Resource {
 	return []func() resource.Resource{
-		func() resource.Resource { return &server{} },
-		func() resource.Resource { return &network{} },
+		newServer,
+		newNetwork,
 	}
 }
 
