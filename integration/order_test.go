@@ -40,7 +40,7 @@ func TestOrderOfApplies(t *testing.T) {
 	w.repo.Push("all", map[string]string{"a/s.tf": server("first", `delay = "2s"`), "c/s.tf": server("last"), "d/s.tf": server("free")}, "all")
 	number := w.repo.OpenPull(giteatest.OpenPull{Head: "all"})
 	w.ended(3, store.RunFilter{Kind: store.KindPlan, PullRequest: number})
-	w.comment(number, "planned")
+	w.comment(number, "Planned before a, which it depends on, is applied")
 	w.repo.Merge(number, "merge")
 	w.comment(number, "waits for a, which it depends on")
 	for _, r := range w.ended(3, store.RunFilter{Kind: store.KindApply, PullRequest: number}) {

@@ -258,11 +258,21 @@ func (w *world) ended(n int, f store.RunFilter) []store.Run {
 	return runs
 }
 
-// describe lists all runs, for messages.
+// describe lists all runs, unfinished jobs and webhooks, for messages.
 func (w *world) describe() string {
 	var b strings.Builder
 	for _, r := range w.runs(store.RunFilter{}) {
 		fmt.Fprintf(&b, "  %s %-7s %-10s %-12s #%d %.8s step=%q %s\n", r.ID, r.Kind, r.State, r.Workspace, r.PullRequest, r.Commit, r.Step, r.Error)
+	}
+	st := w.open()
+	defer st.Close()
+	for _, j := range w.busy(context.Background(), st) {
+		fmt.Fprintf(&b, "  job %s %s %s group %s key %s attempt %d at %s: %s\n", j.ID, j.Kind, j.State, j.Group, j.Key, j.Attempt, j.RunAt.Format(time.TimeOnly), j.LastError)
+	}
+	if w.forge != nil {
+		for _, d := range w.forge.Deliveries() {
+			fmt.Fprintf(&b, "  webhook %s %s %s answered %+v\n", d.ID, d.Event, d.Action, d.Attempts)
+		}
 	}
 	return b.String()
 }

@@ -99,6 +99,12 @@ func (r *Runner) opened(ctx context.Context, pr vcs.PullRequest, old pullRecord,
 		return r.settleProblems(ctx, pr, old, next, err)
 	}
 	defer c.release()
+	if c.base == pr.HeadSHA && old.Head == pr.HeadSHA {
+		// Merged since the host was asked: compared with a branch that has it
+		// already it changes nothing, and what was reviewed would be forgotten.
+		// The event of the merge follows.
+		return nil
+	}
 	next.MergeBase, next.Trusted = c.base, c.target
 	affected := c.head.Affected(c.changed, c.baseConfig)
 	if len(affected) == 0 {
@@ -110,7 +116,7 @@ func (r *Runner) opened(ctx context.Context, pr vcs.PullRequest, old pullRecord,
 	}
 	var jobs []plannedRun
 	for _, a := range inOrder(c.head, affected) {
-		pw := pullWorkspace{Name: a.Workspace.Name, Dir: a.Workspace.Dir, Because: a.Because, Deleted: a.Deleted}
+		pw := pullWorkspace{Name: a.Workspace.Name, Dir: a.Workspace.Dir, Because: a.Because, Deleted: a.Deleted, After: dependsOn(c.head, a.Workspace)}
 		if a.Deleted {
 			if had, err := r.hadResources(ctx, pr.Repository, a.Workspace); err != nil {
 				return err

@@ -45,9 +45,9 @@ func (r *Runner) merged(ctx context.Context, pr vcs.PullRequest, old pullRecord,
 		next.Notice = "Nothing of this merge was applied, because the configuration of the merge commit cannot be read. Mend it in another pull request that also touches these workspaces: its plans will have both changes."
 		return r.settleProblems(ctx, pr, old, next, err)
 	}
-	if old.Head != pr.HeadSHA || old.MergeBase == "" || old.Base != pr.BaseRef {
+	if old.Head != pr.HeadSHA || old.MergeBase == "" || old.MergeBase == pr.HeadSHA || old.Base != pr.BaseRef || len(old.Workspaces) == 0 {
 		// The last push, or the whole pull request, was never planned, or it was
-		// compared with another branch.
+		// compared with another branch, or with one that had it already.
 		if next.Workspaces, err = r.unplanned(ctx, pr, old, c); err != nil {
 			return err
 		}

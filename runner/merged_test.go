@@ -176,3 +176,36 @@ func TestApprovalByReaders(t *testing.T) {
 		})
 	}
 }
+
+// TestMergedWhileAnEventIsHandled keeps what was reviewed where the branch has
+// been merged since the host was asked: an event that compared the pull request
+// with a base that has it already forgot its workspaces, and nothing was
+// applied.
+func TestMergedWhileAnEventIsHandled(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	head := f.open(map[string]string{"app/main.tf": root("x")})
+	if err := f.told(); err != nil {
+		t.Fatal(err)
+	}
+	f.work(JobPlan, JobReport)
+	before := f.pull()
+	f.git.mu.Lock()
+	f.git.heads["main"] = head // the host still says "open"
+	f.git.mu.Unlock()
+	if err := f.told(); err != nil {
+		t.Fatal(err)
+	}
+	if after := f.pull(); len(after.Workspaces) != 1 || after.Workspaces[0].Plan != before.Workspaces[0].Plan {
+		t.Fatalf("workspaces %+v became %+v", before.Workspaces, after.Workspaces)
+	}
+	pr := f.host.pulls[1]
+	pr.State, pr.MergeSHA = vcs.Merged, head
+	f.host.set(pr)
+	if err := f.told(); err != nil {
+		t.Fatal(err)
+	}
+	if jobs := f.jobs(JobApply); len(jobs) != 1 {
+		t.Errorf("%d applies are queued", len(jobs))
+	}
+}

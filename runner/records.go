@@ -109,6 +109,7 @@ type pullWorkspace struct {
 	Dir     string              `json:"dir"`
 	Because string              `json:"because,omitempty"`
 	Deleted bool                `json:"deleted,omitempty"`
+	After   []string            `json:"after,omitempty"` // the workspaces that it depends on, however far
 	Plan    string              `json:"plan,omitempty"`  // the run that plans it
 	Apply   string              `json:"apply,omitempty"` // the run that applies it
 	Stale   string              `json:"stale,omitempty"` // the commit applied since Plan was made, that the branch lacks

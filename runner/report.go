@@ -130,6 +130,11 @@ func (r *Runner) workspaceReport(ctx context.Context, repo vcs.Repository, rec p
 			return w, err
 		}
 	}
+	for _, other := range rec.Workspaces {
+		if rec.State == vcs.Open && slices.Contains(pw.After, other.Name) {
+			w.Notes = append(slices.Clone(w.Notes), "Planned before "+other.Name+", which it depends on, is applied. After the merge it is planned again, once that is done.")
+		}
+	}
 	if pw.Stale != "" && rec.State == vcs.Open {
 		w.Notes = append(slices.Clone(w.Notes), "Planned before commit "+short(pw.Stale)+" was applied to this workspace. After the merge it is planned again, and applied only if that is this change or less of it.")
 	}
