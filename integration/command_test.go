@@ -187,3 +187,24 @@ func TestStalePlans(t *testing.T) {
 		t.Errorf("the second apply is %s: %s", run.State, run.Error)
 	}
 }
+
+// TestApplyOnComment waits for a person where a workspace asks for that.
+func TestApplyOnComment(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"holdfast.hcl": "defaults {\n  apply {\n    on = \"comment\"\n  }\n}\n"})
+	w.repo.Grant("ada", "write")
+	w.start()
+	number := w.openReviewed(app() + server("one"))
+	w.repo.Merge(number, "merge")
+	w.fork(number, "applied on a comment")
+	w.quiet()
+	if n := w.cloud.created("one"); n != 0 {
+		t.Errorf("it was made %d times unasked", n)
+	}
+	w.repo.Comment(number, "ada", "holdfast apply -w app")
+	w.replied(number, "Applying: `app`.")
+	if run := w.ended(2, store.RunFilter{Kind: store.KindApply, PullRequest: number})[0]; run.State != store.Applied {
+		t.Errorf("the apply is %s: %s", run.State, run.Error)
+	}
+	w.quiet()
+}

@@ -34,7 +34,7 @@ func (r *Runner) apply(ctx context.Context, x *execution) (verdict, error) {
 			return verdict{}, err
 		}
 		if x.in.Workspace.Apply.On == "comment" && !x.in.Confirmed {
-			return verdict{store.Held, "This workspace is applied on a comment (apply.on), not on the merge."}, nil
+			return verdict{store.Held, "This workspace is applied on a comment (apply.on), not by the merge."}, nil
 		}
 		if x.in.Refused != "" {
 			return verdict{store.Held, x.in.Refused}, nil
