@@ -42,8 +42,7 @@ bench: terraform ## measure the queue, and a pull request beside plain Terraform
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./store/sqlite
 	$(GO) test -run '^$$' -bench PullRequest -benchtime 1x ./integration
 
-# The tests need a real Terraform. Where PATH has none, the program's own
-# installer brings one into bin/.
+# The tests need a real Terraform.
 .PHONY: terraform
 terraform:
 	@command -v terraform >/dev/null || { echo "terraform is not on PATH; install it (1.11 or newer) and try again"; exit 1; }
