@@ -35,16 +35,11 @@ where a check failed.`,
 		if err != nil {
 			return err
 		}
-		l, err := newLocal(tree.Root, newProgress(cmd.ErrOrStderr()))
+		results, err := planTree(cmd, tree.Root, c, ws)
 		if err != nil {
 			return err
 		}
-		ws, broken := sound(c, ws)
-		results, err := l.plan(cmd.Context(), ws)
-		if err != nil {
-			return err
-		}
-		return printDrift(cmd, *format, inOrder(append(results, broken...)))
+		return printDrift(cmd, *format, results)
 	}
 	return cmd
 }

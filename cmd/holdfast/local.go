@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
 	"holdfast/runner"
@@ -51,6 +52,18 @@ func openTree(args []string) (*git.WorkingTree, *workspaces.Config, error) {
 	}
 	c, err := workspaces.Load(tree.Root)
 	return tree, c, err
+}
+
+// planTree plans workspaces of the working tree at root, and returns a result
+// for each in their order: also for those that a mistake spoils.
+func planTree(cmd *cobra.Command, root string, c *workspaces.Config, ws []workspaces.Workspace) ([]localResult, error) {
+	l, err := newLocal(root, newProgress(cmd.ErrOrStderr()))
+	if err != nil {
+		return nil, err
+	}
+	ws, broken := sound(c, ws)
+	results, err := l.plan(cmd.Context(), ws)
+	return inOrder(append(results, broken...)), err
 }
 
 // newLocal prepares planning in the working tree at root.

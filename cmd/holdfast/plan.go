@@ -47,16 +47,11 @@ The exit code is 0 where everything could be planned, else 1.`,
 			}
 			ws = affectedOnly(c, changed)
 		}
-		l, err := newLocal(tree.Root, newProgress(cmd.ErrOrStderr()))
+		results, err := planTree(cmd, tree.Root, c, ws)
 		if err != nil {
 			return err
 		}
-		ws, broken := sound(c, ws)
-		results, err := l.plan(cmd.Context(), ws)
-		if err != nil {
-			return err
-		}
-		return printPlans(cmd, *format, inOrder(append(results, broken...)))
+		return printPlans(cmd, *format, results)
 	}
 	return cmd
 }
