@@ -291,9 +291,9 @@ func TestLongChain(t *testing.T) {
 }
 
 func TestTrustOnly(t *testing.T) {
-	strict := Apply{On: "merge", Requires: []string{"approved"}, WhenPlanChanged: "hold", MaxPlanAge: time.Hour}
-	lax := Apply{On: "comment", WhenPlanChanged: "always", MaxPlanAge: time.Hour}
-	middle := Apply{On: "merge", WhenPlanChanged: "same_resources", MaxPlanAge: time.Hour}
+	strict := Apply{On: "merge", Requires: []string{"approved"}, WhenPlanChanged: "hold", MaxPlanAge: time.Hour, Lock: "plan", MergeMethod: "merge"}
+	lax := Apply{On: "comment", WhenPlanChanged: "always", MaxPlanAge: time.Hour, Lock: "none", Automerge: true, MergeMethod: "squash", OnPush: true}
+	middle := Apply{On: "merge", WhenPlanChanged: "same_resources", MaxPlanAge: time.Hour, Lock: "apply", MergeMethod: "rebase"}
 	w := func(name, dir, workspace string, a Apply, vars ...string) Workspace {
 		return Workspace{Name: name, Dir: dir, Workspace: workspace, Apply: a, VarFiles: vars}
 	}
@@ -331,6 +331,65 @@ func TestTrustOnly(t *testing.T) {
 	head.TrustOnly(nil)
 	if diff := cmp.Diff(builtIn().Apply, head.Workspaces[0].Apply); diff != "" {
 		t.Errorf("without a base (-want +got):\n%s", diff)
+	}
+}
+
+func TestStricter(t *testing.T) {
+	ours := Apply{On: "merge", WhenPlanChanged: "hold", MaxPlanAge: time.Hour, Lock: "apply", MergeMethod: "merge"}
+	for _, tc := range []struct {
+		name   string
+		a, b   func(*Apply) // what differs from ours
+		want   func(*Apply)
+		oneWay bool // where the order of the two matters
+	}{
+		{name: "the same"},
+		{name: "on", b: func(p *Apply) { p.On = "comment" }, want: func(p *Apply) { p.On = "comment" }},
+		{name: "requires", b: func(p *Apply) { p.Requires = []string{"approved"} }, want: func(p *Apply) { p.Requires = []string{"approved"} }},
+		{
+			name: "requires of both", oneWay: true,
+			a: func(p *Apply) { p.Requires = []string{"mergeable", "approved"} }, b: func(p *Apply) { p.Requires = []string{"approved", "up_to_date"} },
+			want: func(p *Apply) { p.Requires = []string{"mergeable", "approved", "up_to_date"} },
+		},
+		{name: "when_plan_changed", b: func(p *Apply) { p.WhenPlanChanged = "same_resources" }},
+		{
+			name: "when_plan_changed, more lenient", a: func(p *Apply) { p.WhenPlanChanged = "always" }, b: func(p *Apply) { p.WhenPlanChanged = "same_resources" },
+			want: func(p *Apply) { p.WhenPlanChanged = "same_resources" },
+		},
+		{name: "max_plan_age", b: func(p *Apply) { p.MaxPlanAge = time.Minute }, want: func(p *Apply) { p.MaxPlanAge = time.Minute }},
+		{name: "lock from the plan on", b: func(p *Apply) { p.Lock = "plan" }, want: func(p *Apply) { p.Lock = "plan" }},
+		{name: "no lock", b: func(p *Apply) { p.Lock = "none" }},
+		{name: "the least and the most", a: func(p *Apply) { p.Lock = "none" }, b: func(p *Apply) { p.Lock = "plan" }, want: func(p *Apply) { p.Lock = "plan" }},
+		{name: "an unknown lock", a: func(p *Apply) { p.Lock = "" }, b: func(p *Apply) { p.Lock = "none" }, want: func(p *Apply) { p.Lock = "none" }},
+		{
+			name: "automerge of one", b: func(p *Apply) { p.On, p.Automerge = "comment", true },
+			want: func(p *Apply) { p.On = "comment" },
+		},
+		{
+			name: "automerge of both", a: func(p *Apply) { p.On, p.Automerge = "comment", true }, b: func(p *Apply) { p.On, p.Automerge = "comment", true },
+			want: func(p *Apply) { p.On, p.Automerge = "comment", true },
+		},
+		{name: "on_push of one", b: func(p *Apply) { p.OnPush = true }},
+		{name: "on_push of both", a: func(p *Apply) { p.OnPush = true }, b: func(p *Apply) { p.OnPush = true }, want: func(p *Apply) { p.OnPush = true }},
+		{name: "merge_method is a's", oneWay: true, b: func(p *Apply) { p.MergeMethod = "squash" }},
+		{
+			name: "merge_method is a's, whatever it is", oneWay: true, a: func(p *Apply) { p.MergeMethod = "rebase" },
+			want: func(p *Apply) { p.MergeMethod = "rebase" },
+		},
+	} {
+		with := func(change func(*Apply)) Apply {
+			p := ours
+			if change != nil {
+				change(&p)
+			}
+			return p
+		}
+		a, b, want := with(tc.a), with(tc.b), with(tc.want)
+		if diff := cmp.Diff(want, a.Stricter(b)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tc.name, diff)
+		}
+		if diff := cmp.Diff(want, b.Stricter(a)); diff != "" && !tc.oneWay {
+			t.Errorf("%s, the other way round (-want +got):\n%s", tc.name, diff)
+		}
 	}
 }
 

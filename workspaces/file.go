@@ -18,6 +18,7 @@ type file struct {
 	engine, version  string
 	include, exclude []string
 	defaults         Defaults
+	automergeAt      spot // of defaults, see policies
 	blocks           []block
 }
 
@@ -25,10 +26,11 @@ type file struct {
 // hand keeps its place.
 type block struct {
 	Workspace
-	dirSet    bool
-	at, dirAt spot
-	varFiles  []spot // of Workspace.VarFiles
-	depends   []spot // of Workspace.DependsOn
+	dirSet      bool
+	at, dirAt   spot
+	automergeAt spot   // see policies
+	varFiles    []spot // of Workspace.VarFiles
+	depends     []spot // of Workspace.DependsOn
 }
 
 // spot is where something stands in holdfast.hcl.
@@ -76,7 +78,7 @@ func parseFile(src []byte) (file, Problems) {
 			d.globs(sub.Body, "exclude", &f.exclude)
 		case "defaults":
 			d.known(sub.Body, "defaults", nil, []string{"apply", "drift"})
-			d.policies(sub.Body, &f.defaults.Apply, &f.defaults.Drift)
+			d.policies(sub.Body, &f.defaults.Apply, &f.defaults.Drift, &f.automergeAt)
 		}
 	}
 	names := map[string]int{}
@@ -98,7 +100,7 @@ func parseFile(src []byte) (file, Problems) {
 // workspace reads a workspace block.
 func (d *decoder) workspace(b *hclsyntax.Block, f file) block {
 	w := block{at: spot{b.TypeRange, d.src}, Workspace: Workspace{Workspace: "default", Engine: f.engine, Version: f.version}}
-	w.Apply, w.Drift = f.defaults.Apply, f.defaults.Drift
+	w.Apply, w.Drift, w.automergeAt = f.defaults.Apply, f.defaults.Drift, f.automergeAt
 	if len(b.Labels) != 1 {
 		d.problem(b.TypeRange, `write workspace "NAME" { … }`, "a workspace block has one label, its name")
 		return w
@@ -122,7 +124,7 @@ func (d *decoder) workspace(b *hclsyntax.Block, f file) block {
 	d.globs(b.Body, "watch", &w.Watch)
 	d.choice(b.Body, "engine", &w.Engine, engines...)
 	d.constraint(b.Body, &w.Version)
-	d.policies(b.Body, &w.Apply, &w.Drift)
+	d.policies(b.Body, &w.Apply, &w.Drift, &w.automergeAt)
 	return w
 }
 
@@ -136,16 +138,27 @@ func (d *decoder) places(body *hclsyntax.Body, name string, to *[]string) []spot
 	return places
 }
 
-// policies reads the apply and drift blocks of a body over what is there.
-func (d *decoder) policies(body *hclsyntax.Body, apply *Apply, drift *Drift) {
+// policies reads the apply and drift blocks of a body over what is there. Where
+// the body has automerge, else on, is put into automergeAt: whether the two go
+// together shows in the workspace, which may have one of them from defaults.
+func (d *decoder) policies(body *hclsyntax.Body, apply *Apply, drift *Drift, automergeAt *spot) {
 	for _, b := range body.Blocks {
 		switch b.Type {
 		case "apply":
-			d.known(b.Body, "apply", []string{"on", "requires", "when_plan_changed", "max_plan_age"}, nil)
+			d.known(b.Body, "apply", []string{"on", "requires", "when_plan_changed", "max_plan_age", "lock", "automerge", "merge_method", "on_push"}, nil)
 			d.choice(b.Body, "on", &apply.On, "merge", "comment")
 			d.choice(b.Body, "when_plan_changed", &apply.WhenPlanChanged, "hold", "same_resources", "always")
 			d.duration(b.Body, "max_plan_age", &apply.MaxPlanAge)
 			d.requires(b.Body, &apply.Requires)
+			d.choice(b.Body, "lock", &apply.Lock, "apply", "plan", "none")
+			d.boolean(b.Body, "automerge", &apply.Automerge)
+			d.choice(b.Body, "merge_method", &apply.MergeMethod, "merge", "squash", "rebase")
+			d.boolean(b.Body, "on_push", &apply.OnPush)
+			for _, name := range []string{"on", "automerge"} {
+				if a, ok := b.Body.Attributes[name]; ok {
+					*automergeAt = spot{a.Expr.Range(), d.src}
+				}
+			}
 		case "drift":
 			d.known(b.Body, "drift", []string{"schedule", "correct", "allow_destroy", "max_changes"}, nil)
 			d.schedule(b.Body, &drift.Schedule)

@@ -128,6 +128,7 @@ func FuzzLoad(f *testing.F) {
 		"", "\ufeffengine = 1", "workspace \"a\" {\n dir = \"a\"\n depends_on = [\"a\", \"b\"]\n}", "workspace \"..\" {}", "workspace \"a\" {\n dir = \"../a\"\n var_files = [\"x\"]\n}",
 		"a = [for a in [1]: a]", "engine = <<X\nterraform\nX\n", "defaults {\n drift {\n schedule = \"TZ=\"\n}\n}", "version = 1/0", "discover { include = [\"{a,{b,c}}\"] }",
 		"workspace \"a\" {\n drift {\n max_changes = 1e1000000\n}\n}",
+		"defaults {\n apply {\n on = \"comment\"\n lock = \"plan\"\n automerge = true\n merge_method = \"squash\"\n on_push = true\n}\n}\nworkspace \"a\" {\n apply {\n on = \"merge\"\n}\n}",
 	} {
 		f.Add(seed)
 	}

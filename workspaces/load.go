@@ -22,8 +22,8 @@ import (
 // Mistakes that spoil everything, which are those in holdfast.hcl itself, are
 // returned as Problems. A mistake that spoils one workspace (a file that does
 // not parse, a directory or variable file that is missing or leaves the
-// repository, a dependency that is unknown or circular) is in the result's
-// Problems. Any other error says that the checkout cannot be read.
+// repository, a dependency that is unknown or circular, an apply policy that
+// contradicts itself) is in the result's Problems. Any other error says that the checkout cannot be read.
 func Load(dir string) (*Config, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -198,8 +198,18 @@ func (l *loader) addBlock(b block) {
 		l.varFiles(&w, b)
 		l.describe(&w)
 	}
+	l.automerge(w, b.automergeAt)
 	l.deps = append(l.deps, b)
 	l.c.Workspaces = append(l.c.Workspaces, w)
+}
+
+// automerge spoils a workspace whose applies and merge would wait for each
+// other. At is what made it so.
+func (l *loader) automerge(w Workspace, at spot) {
+	if w.Apply.Automerge && w.Apply.On != "comment" {
+		message := fmt.Sprintf("workspace %q has automerge = true and on = %q: its merge would wait for its apply, which waits for its merge", cut(w.Name, 200), w.Apply.On)
+		l.c.Problems = append(l.c.Problems, at.problem(w.Name, message, `write on = "comment", or automerge = false`))
+	}
 }
 
 // blockDir returns the directory of a workspace block. With a problem it is
@@ -344,6 +354,7 @@ func (l *loader) discover() {
 			l.spoil(w.Name, Problem{File: clean(dir), Message: "the directory's name has control characters or is not UTF-8", Hint: "rename the directory"})
 		}
 		l.describe(&w)
+		l.automerge(w, l.f.automergeAt)
 		l.c.Workspaces = append(l.c.Workspaces, w)
 	}
 }

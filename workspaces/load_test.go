@@ -32,6 +32,9 @@ defaults {
     requires          = ["approved", "mergeable"]
     when_plan_changed = "hold"
     max_plan_age      = "7d"
+    lock              = "plan"
+    merge_method      = "squash"
+    on_push           = true
   }
   drift {
     schedule = "0 6 * * *"
@@ -42,7 +45,12 @@ defaults {
 workspace "prod-iam" {
   dir = "live/prod/iam"
   apply {
+    on                = "comment"
     when_plan_changed = "same_resources"
+    lock              = "none"
+    automerge         = true
+    merge_method      = "rebase"
+    on_push           = false
   }
 }
 
@@ -95,13 +103,12 @@ func TestExample(t *testing.T) {
 	if len(c.Problems) > 0 {
 		t.Fatal(c.Problems)
 	}
-	apply := Apply{On: "merge", Requires: []string{"approved", "mergeable"}, WhenPlanChanged: "hold", MaxPlanAge: 7 * 24 * time.Hour}
+	apply := Apply{On: "merge", Requires: []string{"approved", "mergeable"}, WhenPlanChanged: "hold", MaxPlanAge: 7 * 24 * time.Hour, Lock: "plan", MergeMethod: "squash", OnPush: true}
 	drift := Drift{Schedule: "0 6 * * *", Correct: "off", MaxChanges: 10}
-	same := apply
-	same.WhenPlanChanged = "same_resources"
+	iam := Apply{On: "comment", Requires: apply.Requires, WhenPlanChanged: "same_resources", MaxPlanAge: apply.MaxPlanAge, Lock: "none", Automerge: true, MergeMethod: "rebase"}
 	want := []Workspace{
 		{Name: "live/dev", Dir: "live/dev", Workspace: "default", Engine: "terraform", Version: "~> 1.11", Backend: Backend{Ephemeral: true}, Apply: apply, Drift: drift},
-		{Name: "prod-iam", Dir: "live/prod/iam", Workspace: "default", Engine: "terraform", Version: "~> 1.11", Backend: Backend{Type: "s3"}, Apply: same, Drift: drift},
+		{Name: "prod-iam", Dir: "live/prod/iam", Workspace: "default", Engine: "terraform", Version: "~> 1.11", Backend: Backend{Type: "s3"}, Apply: iam, Drift: drift},
 		{
 			Name: "prod-vpc", Dir: "live/prod/vpc", Workspace: "blue", Engine: "tofu", Version: "1.9.0",
 			VarFiles: []string{"prod.tfvars", "../../common.tfvars"}, Watch: []string{"policies/vpc/*.json"}, DependsOn: []string{"prod-iam"},

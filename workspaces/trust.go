@@ -54,6 +54,7 @@ func closest(w Workspace, there []Workspace) Workspace {
 }
 
 // Stricter returns the policy that lets pass only what both a and b let pass.
+// How a pull request is merged is not stricter or less: that stays a's.
 func (a Apply) Stricter(b Apply) Apply {
 	out := a
 	if b.On == "comment" {
@@ -71,5 +72,12 @@ func (a Apply) Stricter(b Apply) Apply {
 		out.WhenPlanChanged = b.WhenPlanChanged
 	}
 	out.MaxPlanAge = min(a.MaxPlanAge, b.MaxPlanAge)
+	// Here one that is not in the list comes before all that are, and gives way.
+	locks := []string{"none", "apply", "plan"}
+	if slices.Index(locks, b.Lock) > slices.Index(locks, a.Lock) {
+		out.Lock = b.Lock
+	}
+	out.Automerge = a.Automerge && b.Automerge
+	out.OnPush = a.OnPush && b.OnPush
 	return out
 }

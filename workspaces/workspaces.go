@@ -42,7 +42,7 @@ type Defaults struct {
 // builtIn are the policies where no file says anything.
 func builtIn() Defaults {
 	return Defaults{
-		Apply: Apply{On: "merge", WhenPlanChanged: "hold", MaxPlanAge: 24 * time.Hour},
+		Apply: Apply{On: "merge", WhenPlanChanged: "hold", MaxPlanAge: 24 * time.Hour, Lock: "apply", MergeMethod: "merge"},
 		Drift: Drift{Correct: "off", MaxChanges: 10},
 	}
 }
@@ -104,6 +104,21 @@ type Apply struct {
 	Requires        []string      `json:"requires,omitempty"` // "approved", "mergeable", "up_to_date"
 	WhenPlanChanged string        `json:"when_plan_changed"`  // "hold" (default), "same_resources", "always"
 	MaxPlanAge      time.Duration `json:"max_plan_age"`       // defaults to 24 h
+	// Lock says from when a pull request has the workspace to itself. "apply"
+	// (default): a merged pull request has the workspace from its merge until
+	// it is applied; "plan": from its plan until it is applied or closed, and
+	// later pull requests wait to be planned; "none": only one at a time.
+	Lock string `json:"lock"`
+	// Automerge, with On "comment": the pull request is merged when everything
+	// that is applied by comments is applied. Load lets no workspace have it
+	// with On "merge" without a Problem; there it has no meaning.
+	Automerge bool `json:"automerge,omitempty"`
+	// MergeMethod is how Automerge merges: "merge" (default), "squash" or
+	// "rebase".
+	MergeMethod string `json:"merge_method"`
+	// OnPush: also commits that were pushed to the default branch without a
+	// pull request are applied.
+	OnPush bool `json:"on_push,omitempty"`
 }
 
 // Drift is a workspace's policy for drift.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -170,7 +171,10 @@ func TestSettingsPageHasTheRepositorysFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, d := c.Defaults.Apply, c.Defaults.Drift
-	want := map[string]string{"on": a.On, "requires": "[]", "when_plan_changed": a.WhenPlanChanged, "max_plan_age": shortDuration(a.MaxPlanAge)}
+	want := map[string]string{
+		"on": a.On, "requires": "[]", "when_plan_changed": a.WhenPlanChanged, "max_plan_age": shortDuration(a.MaxPlanAge),
+		"lock": a.Lock, "automerge": strconv.FormatBool(a.Automerge), "merge_method": a.MergeMethod, "on_push": strconv.FormatBool(a.OnPush),
+	}
 	if diff := cmp.Diff(want, doc.defaults("apply")); diff != "" || len(a.Requires) > 0 {
 		t.Errorf("defaults of apply (-code +page):\n%s", diff)
 	}
