@@ -40,6 +40,13 @@ type harness struct {
 	sent []vcstest.Webhook
 }
 
+var (
+	_ vcstest.BranchDeleter = (*harness)(nil)
+	_ vcstest.Reopener      = (*harness)(nil)
+	_ vcstest.Sender        = (*harness)(nil)
+	_ vcstest.Faulty        = (*harness)(nil)
+)
+
 func newHarness(t *testing.T, cfg giteatest.Config) *harness {
 	t.Helper()
 	h := &harness{t: t, srv: giteatest.New(t, cfg)}
@@ -80,6 +87,8 @@ func (h *harness) Open(branch, title string) int {
 func (h *harness) Merge(n int) string { return h.repo.Merge(n, "merge") }
 
 func (h *harness) Close(n int) { h.repo.Close(n) }
+
+func (h *harness) Reopen(n int) { h.repo.Reopen(n) }
 
 func (h *harness) DeleteBranch(branch string) { h.repo.DeleteBranch(branch) }
 

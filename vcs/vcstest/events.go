@@ -82,6 +82,19 @@ func testWebhooks(t *testing.T, h Harness) {
 		r.ReviewAs("ann", n, vcs.Approved)
 		has("review", about(n))
 	}
+	if r, ok := h.(Reopener); ok {
+		h.Close(n)
+		has("close", about(n))
+		r.Reopen(n)
+		has("reopen", about(n))
+	}
+	if d, ok := h.(BranchDeleter); ok {
+		h.Push("dropped", change("dropped"))
+		dropped := h.Open("dropped", "Dropped")
+		events(t, h)
+		d.DeleteBranch("dropped")
+		has("deletion of the branch", about(dropped))
+	}
 	merge := h.Merge(n)
 	all = events(t, h)
 	var closed, main bool

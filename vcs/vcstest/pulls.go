@@ -81,15 +81,27 @@ func testMerged(t *testing.T, h Harness) {
 }
 
 func testClosed(t *testing.T, h Harness) {
-	h.Push("feature", change("one"))
+	head := h.Push("feature", change("one"))
 	n := h.Open("feature", "Change")
 	pullRequest(t, h, n)
 	h.Close(n)
-	if pr := pullRequest(t, h, n); pr.State != vcs.Closed || pr.MergeSHA != "" {
-		t.Errorf("state %s with merge commit %q, want closed without", pr.State, pr.MergeSHA)
+	if pr := pullRequest(t, h, n); pr.State != vcs.Closed || pr.MergeSHA != "" || pr.HeadSHA != head {
+		t.Errorf("%s at %s with merge commit %q, want closed at %s without", pr.State, pr.HeadSHA, pr.MergeSHA, head)
 	}
 	if got := pullRequests(t, h, longAgo)[n]; got.State != vcs.Closed {
 		t.Errorf("the list has %+v, want it closed", got)
+	}
+	r, ok := h.(Reopener)
+	if !ok {
+		return
+	}
+	head = h.Push("feature", change("two"))
+	r.Reopen(n)
+	if pr := pullRequest(t, h, n); pr.State != vcs.Open || pr.HeadSHA != head {
+		t.Errorf("reopened it is %s at %s, want open at %s", pr.State, pr.HeadSHA, head)
+	}
+	if got := pullRequests(t, h, time.Now())[n]; got.State != vcs.Open {
+		t.Errorf("the list has %+v, want it open again", got)
 	}
 }
 
@@ -105,6 +117,17 @@ func testBranchDeleted(t *testing.T, h Harness) {
 	pr := pullRequest(t, h, n)
 	if pr.HeadRef != "feature" || pr.HeadSHA != head || pr.State != vcs.Merged {
 		t.Errorf("%s@%s is %s, want feature@%s merged", pr.HeadRef, pr.HeadSHA, pr.State, head)
+	}
+	if got := h.Fetch(remote(t, h), pr.FetchRef); got != head {
+		t.Errorf("%s leads to %s after the branch is gone, want %s", pr.FetchRef, got, head)
+	}
+	// Of an open pull request nothing is left to be merged.
+	head = h.Push("other", change("two"))
+	n = h.Open("other", "Another")
+	d.DeleteBranch("other")
+	pr = pullRequest(t, h, n)
+	if pr.HeadRef != "other" || pr.HeadSHA != head || pr.State != vcs.Closed {
+		t.Errorf("%s@%s is %s, want other@%s closed", pr.HeadRef, pr.HeadSHA, pr.State, head)
 	}
 	if got := h.Fetch(remote(t, h), pr.FetchRef); got != head {
 		t.Errorf("%s leads to %s after the branch is gone, want %s", pr.FetchRef, got, head)

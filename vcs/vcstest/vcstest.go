@@ -49,10 +49,16 @@ type Drafter interface {
 	SetDraft(number int, draft bool)
 }
 
-// BranchDeleter is a harness that can delete a branch and leave its pull
-// request as it is.
+// BranchDeleter is a harness that can delete a branch. What becomes of its pull
+// request is up to the host.
 type BranchDeleter interface {
 	DeleteBranch(branch string)
+}
+
+// Reopener is a harness whose host opens a closed pull request again under the
+// same number.
+type Reopener interface {
+	Reopen(number int)
 }
 
 // Granter is a harness whose host has users with permissions.

@@ -74,10 +74,14 @@ func editPull(r *request) (int, any, error) {
 		r.repo.retitle(p, in.Title, r.user.login)
 	}
 	switch {
+	case in.State != "" && p.merged:
+		return 0, nil, &apiError{http.StatusPreconditionFailed, "cannot change state of this pull request, it was already merged"}
 	case in.State == "closed" && p.state == "open":
 		r.repo.close(p, r.user.login)
-	case in.State == "open" && p.state == "closed" && !p.merged:
+	case in.State == "open" && p.state == "closed":
 		r.repo.reopen(p, r.user.login)
+	case in.State != "" && in.State != "open" && in.State != "closed":
+		return 0, nil, &apiError{http.StatusPreconditionFailed, "unknown state: " + in.State}
 	}
 	return http.StatusCreated, r.repo.pullJSON(p), nil
 }
@@ -110,7 +114,9 @@ func mergePull(r *request) (int, any, error) {
 	case err != nil:
 		return 0, nil, &apiError{http.StatusConflict, err.Error()}
 	}
-	if in.DeleteBranch && p.headRepo == r.repo {
+	used := false // Gitea keeps a branch that other pull requests come from
+	r.repo.eachFrom(p.head, func(*Repository, *pull) { used = true })
+	if in.DeleteBranch && p.headRepo == r.repo && !used {
 		if old, err := r.repo.Git.Repo.Head(p.head); err == nil {
 			r.repo.Git.DeleteBranch(p.head)
 			r.repo.moved(r.user.login, gittest.Update{Ref: "refs/heads/" + p.head, Old: old})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -102,6 +103,47 @@ func TestStory(t *testing.T) {
 	r.Merge(n, "merge")
 	r.DeleteBranch("feature")
 	expect(t, in.take(t, srv), "pull_request closed", "push", "delete")
+}
+
+// TestBranchGone deletes branches that pull requests come from and lead into.
+func TestBranchGone(t *testing.T) {
+	srv, r, in := start(t)
+	admin := srv.AddUser("holdfast", true)
+	r.Push("lower", map[string]string{"f": "1"}, "edit")
+	r.Push("upper", map[string]string{"g": "1"}, "edit")
+	lower := r.OpenPull(giteatest.OpenPull{Head: "lower"})
+	upper := r.OpenPull(giteatest.OpenPull{Head: "upper", Base: "lower"})
+	in.take(t, srv)
+	state := func(n int) string {
+		t.Helper()
+		var p struct {
+			State string
+			Base  struct{ Ref string }
+			Head  struct{ Ref string }
+		}
+		_, body := call(t, srv, admin, "GET", fmt.Sprintf("/repos/boss/network/pulls/%d", n), "")
+		if err := json.Unmarshal([]byte(body), &p); err != nil {
+			t.Fatal(err)
+		}
+		return p.State + " " + p.Head.Ref + " to " + p.Base.Ref
+	}
+	r.DeleteBranch("lower")
+	expect(t, in.take(t, srv), "delete", "pull_request closed")
+	if got, want := state(lower), "closed refs/pull/1/head to main"; got != want {
+		t.Errorf("the pull request of the branch is %q, want %q", got, want)
+	}
+	if got, want := state(upper), "open upper to main"; got != want {
+		t.Errorf("the pull request into the branch is %q, want %q", got, want)
+	}
+	// Closed it stays when somebody pushes the branch again, until it is
+	// reopened.
+	r.Push("lower", map[string]string{"f": "2"}, "edit")
+	expect(t, in.take(t, srv), "create", "push")
+	r.Reopen(lower)
+	expect(t, in.take(t, srv), "pull_request reopened")
+	if got, want := state(lower), "open lower to main"; got != want {
+		t.Errorf("reopened it is %q, want %q", got, want)
+	}
 }
 
 func TestDeliveries(t *testing.T) {
@@ -209,6 +251,7 @@ func TestAPI(t *testing.T) {
 		{admin, "POST", repo + "/pulls/1/merge", `{"Do":"squash","delete_branch_after_merge":true}`, 200, ""},
 		{admin, "GET", repo + "/pulls/1", "", 200, `"ref":"refs/pull/1/head"`},
 		{admin, "GET", repo + "/branches/feature", "", 404, "not found"},
+		{admin, "PATCH", repo + "/pulls/1", `{"state":"open"}`, 412, "already merged"},
 		{admin, "GET", "/nowhere", "", 404, "not found"},
 	} {
 		status, body := call(t, srv, tc.token, tc.method, tc.path, tc.body)
@@ -311,4 +354,11 @@ func TestGitPush(t *testing.T) {
 	if got := r.Git.Ref("refs/pull/1/head"); got != main {
 		t.Errorf("pull request %d is at %s, want %s", n, got, main)
 	}
+	err = g.Push(&git.PushOptions{
+		Auth: &githttp.BasicAuth{Username: "ann", Password: writer}, RefSpecs: []config.RefSpec{":refs/heads/feature"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, in.take(t, srv), "delete", "pull_request closed")
 }

@@ -162,12 +162,19 @@ func (r *Repository) Close(number int) {
 	})
 }
 
-// Reopen opens a closed pull request again.
+// Reopen opens a closed pull request again. As in Gitea its branch must exist,
+// and have no other pull request to the same base.
 func (r *Repository) Reopen(number int) {
 	r.s.t.Helper()
 	r.do(number, func(p *pull) error {
 		if p.state == "open" || p.merged {
 			return errors.New("cannot be opened again")
+		}
+		if _, err := p.headRepo.Git.Repo.Head(p.head); err != nil {
+			return fmt.Errorf("the origin branch is deleted, cannot reopen: %w", err)
+		}
+		if other := r.openFrom(p.headRepo, p.head, p.base); other != nil {
+			return fmt.Errorf("cannot reopen because of #%d", other.number)
 		}
 		r.reopen(p, r.Owner)
 		return nil

@@ -146,7 +146,8 @@ func (r *Repository) ForcePush(branch, rev string) {
 	r.moved(r.Owner, gittest.Update{Ref: "refs/heads/" + branch, Old: old, New: r.Git.Head(branch)})
 }
 
-// DeleteBranch deletes a branch.
+// DeleteBranch deletes a branch. Open pull requests that come from it are
+// closed.
 func (r *Repository) DeleteBranch(branch string) {
 	r.s.t.Helper()
 	r.s.mu.Lock()
@@ -168,6 +169,7 @@ func (r *Repository) moved(login string, u gittest.Update) {
 			"ref": branch, "ref_type": "branch", "pusher_type": "user",
 			"repository": r.json(), "sender": r.s.userJSON(login),
 		})
+		r.branchGone(login, branch)
 		return
 	}
 	if u.Old == "" {
@@ -177,13 +179,42 @@ func (r *Repository) moved(login string, u gittest.Update) {
 		})
 	}
 	r.notify("push", "push", r.pushJSON(login, u))
+	r.eachFrom(branch, func(target *Repository, p *pull) { target.synchronize(p, login, u.New) })
+}
+
+// eachFrom visits the open pull requests, of target repositories, that come
+// from a branch of r.
+func (r *Repository) eachFrom(branch string, visit func(target *Repository, p *pull)) {
 	for _, target := range r.s.repos {
 		for _, p := range target.sorted() {
 			if p.headRepo == r && p.head == branch && p.state == "open" {
-				target.synchronize(p, login, u.New)
+				visit(target, p)
 			}
 		}
 	}
+}
+
+// branchGone closes the open pull requests that come from a deleted branch.
+// Those that lead into it go on to the default branch, of which no webhook
+// tells (Gitea's RETARGET_CHILDREN_ON_MERGE, which is on by default).
+func (r *Repository) branchGone(login, branch string) {
+	r.eachFrom(branch, func(target *Repository, p *pull) { target.close(p, login) })
+	for _, p := range r.pulls {
+		if p.state == "open" && p.base == branch {
+			p.base = gittest.DefaultBranch
+		}
+	}
+}
+
+// openFrom returns the open pull request from a branch to another, nil where
+// there is none.
+func (r *Repository) openFrom(from *Repository, head, base string) *pull {
+	for _, p := range r.sorted() {
+		if p.state == "open" && p.headRepo == from && p.head == head && p.base == base {
+			return p
+		}
+	}
+	return nil
 }
 
 func (r *Repository) synchronize(p *pull, login, sha string) {
