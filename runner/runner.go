@@ -91,6 +91,9 @@ type Config struct {
 	BaseURL string
 	// DigestKey makes plan digests; see plan.Plan.Digest.
 	DigestKey []byte
+	// Commands are those of the commands that are off by default which comments
+	// may use: "import", "state rm".
+	Commands []string
 	// Node names this machine. Defaults to "local".
 	Node string
 	// MaxAttempts is how often a run is tried when Holdfast itself is the

@@ -130,9 +130,9 @@ func TestSettingsPageHasTheServerFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]string{"listen": s.Listen, "store": s.Store, "per_repository": "4"}
-	if s.PerRepository != 4 {
-		t.Errorf("per_repository is %d", s.PerRepository)
+	want := map[string]string{"listen": s.Listen, "store": s.Store, "per_repository": "4", "commands": "[]"}
+	if s.PerRepository != 4 || len(s.Commands) > 0 {
+		t.Errorf("per_repository is %d, commands are %q", s.PerRepository, s.Commands)
 	}
 	if diff := cmp.Diff(want, doc.defaults("server.hcl")); diff != "" {
 		t.Errorf("defaults (-code +page):\n%s", diff)

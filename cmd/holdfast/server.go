@@ -88,7 +88,7 @@ func newServer(ctx context.Context, s Settings, o serverOptions) (_ *server, err
 	r, err := runner.New(runner.Config{
 		Store: srv.store, Queue: q, Locker: lock.New(srv.store.Locks, lock.Config{}), Git: mirrors, Engines: engines,
 		Hosts: srv.hosts.all, Repositories: srv.hosts.repos, DataDir: s.DataDir, BaseURL: srv.settings.URL,
-		DigestKey: store.DeriveKey(key, "plan digests"), Node: nodeName(), Logger: logger,
+		DigestKey: store.DeriveKey(key, "plan digests"), Commands: s.Commands, Node: nodeName(), Logger: logger,
 	})
 	if err != nil {
 		return nil, err

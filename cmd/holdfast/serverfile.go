@@ -43,7 +43,10 @@ type Settings struct {
 	PerRepository int
 	// Key is the secret that all others are derived from, of 32 characters at
 	// least. Empty means the one in DataDir.
-	Key          string
+	Key string
+	// Commands are those of the commands that are off by default which
+	// comments may use: "import", "state rm".
+	Commands     []string
 	Hosts        []HostSettings
 	Repositories []RepositorySettings
 	Engine       EngineSettings
@@ -82,8 +85,9 @@ type EngineSettings struct {
 
 // The words of the server file.
 var (
-	serverAttributes     = []string{"url", "listen", "store", "data_dir", "workers", "per_repository", "key"}
+	serverAttributes     = []string{"url", "listen", "store", "data_dir", "workers", "per_repository", "key", "commands"}
 	serverBlocks         = []string{"host", "repository", "engine"}
+	offCommands          = []string{"import", "state rm"}
 	hostTypes            = []string{"gitea", "git"}
 	giteaAttributes      = []string{"url", "token", "webhook_secret"}
 	gitAttributes        = []string{"poll"}
@@ -157,6 +161,7 @@ func (f *serverFile) server(s *Settings) {
 	f.count(f.body, "workers", &s.Workers)
 	f.count(f.body, "per_repository", &s.PerRepository)
 	f.secret(f.body, "key", &s.Key, checkKey)
+	f.texts(f.body, "commands", &s.Commands, checkCommand)
 	engines := 0
 	for _, b := range f.body.Blocks {
 		switch b.Type {
@@ -438,6 +443,13 @@ func checkStore(v string) error {
 func checkKey(v string) error {
 	if len(v) < 32 {
 		return hinted{errors.New("is shorter than 32 characters"), "make one with: openssl rand -hex 32"}
+	}
+	return nil
+}
+
+func checkCommand(v string) error {
+	if !slices.Contains(offCommands, v) {
+		return hinted{fmt.Errorf("%q is none of the commands that are off by default", v), workspaces.Nearest(v, offCommands)}
 	}
 	return nil
 }

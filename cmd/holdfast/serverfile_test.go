@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -79,7 +80,7 @@ func describeSettings(path string, env map[string]string) string {
 		return text
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "url %q\nlisten %q\nstore %q (%s)\ndata_dir %q\nworkers %d\nper_repository %d\nkey %q\n", s.URL, s.Listen, s.Store, s.StorePath(), s.DataDir, s.Workers, s.PerRepository, s.Key)
+	fmt.Fprintf(&b, "url %q\nlisten %q\nstore %q (%s)\ndata_dir %q\nworkers %d\nper_repository %d\nkey %q\ncommands %q\n", s.URL, s.Listen, s.Store, s.StorePath(), s.DataDir, s.Workers, s.PerRepository, s.Key, s.Commands)
 	for _, h := range s.Hosts {
 		fmt.Fprintf(&b, "host %+v\n", h)
 	}
@@ -200,6 +201,26 @@ engine {
 	}
 }
 
+// TestCommandsReachTheRunner starts a server with commands that are off by
+// default, and one without.
+func TestCommandsReachTheRunner(t *testing.T) {
+	r := vcs.Repository{Host: "internal", Owner: "platform", Name: "network"}
+	for _, commands := range [][]string{nil, {"import", "state rm"}} {
+		srv, err := newServer(t.Context(), Settings{
+			Listen: "127.0.0.1:0", Store: "sqlite", DataDir: t.TempDir(), Workers: 1, PerRepository: 1, Commands: commands,
+			Hosts:        []HostSettings{{Type: "git", Name: r.Host}},
+			Repositories: []RepositorySettings{{Repository: r, URL: "/nowhere/network.git"}},
+		}, serverOptions{Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer srv.Close()
+		if diff := cmp.Diff(commands, srv.runner.Commands); diff != "" {
+			t.Errorf("the runner's differ (-want +got):\n%s", diff)
+		}
+	}
+}
+
 func TestReconcileEvery(t *testing.T) {
 	s := Settings{Hosts: []HostSettings{{Name: "a", Poll: time.Second}, {Name: "b"}}}
 	for _, tc := range []struct {
@@ -233,6 +254,7 @@ func FuzzSettings(f *testing.F) {
 	f.Add(`url = "https://x"`, "token")
 	f.Add("host \"gitea\" \"a\" {\n  token = env(\"T\")\n  webhook_secret = file(\"x\")\n}\nrepository \"a/b/c\" {}\nengine {\n  pass = [\"*\"]\n  set = { A = env(\"T\") }\n}", "x")
 	f.Add("host \"git\" \"a\" { poll = \"1s\" }\nrepository \"a/b/c\" {\n url = \"x\"\n}", "")
+	f.Add("commands = [\"import\", \"state rm\", \"destroy\", env(\"T\"), null]", "x")
 	f.Add("workers = 1/0\nkey = \"${env(1)}\"\nlisten = [for x in [1]: x]", "k")
 	f.Fuzz(func(t *testing.T, src, junk string) {
 		path := filepath.Join(t.TempDir(), "server.hcl")
