@@ -242,17 +242,40 @@ type Reviews interface {
 	// Reviews returns all verdicts, oldest first; the last one of an author
 	// counts.
 	Reviews(ctx context.Context, r Repository, number int) ([]Review, error)
-	// Mergeable reports whether the host would merge the pull request now, as
-	// far as conflicts and its own rules go.
+	// Mergeable reports whether the pull request could be merged now: it is
+	// open, no draft, and has no conflict with its base. A host that is still
+	// looking for conflicts, as after each push to the head or to the base,
+	// says no. Rules of the branch (approvals, checks, who may merge) are not
+	// part of it: Merge may be refused for them all the same.
 	Mergeable(ctx context.Context, r Repository, number int) (bool, error)
 }
 
 // Merger is a host that merges pull requests when asked to.
 type Merger interface {
 	// Merge merges the pull request if its head is still sha. Method is
-	// "merge", "squash" or "rebase".
+	// "merge", "squash" or "rebase". One that was merged with that head already
+	// is a success. Returns a *NotMergedError where the host refuses.
 	Merge(ctx context.Context, r Repository, number int, sha, method string) error
 }
+
+// NotMergedError says why a host did not merge a pull request.
+type NotMergedError struct {
+	Reason string // for people, in one line
+	Advice string // what to do about it; may be empty
+	// Again is set where the same call may succeed in a moment: the host was
+	// still looking for conflicts, or the base moved meanwhile.
+	Again bool
+	Err   error // what the host answered; may be nil
+}
+
+// Error says why.
+func (e *NotMergedError) Error() string { return "not merged: " + e.Reason }
+
+// Hint says what to do.
+func (e *NotMergedError) Hint() string { return e.Advice }
+
+// Unwrap returns what the host answered.
+func (e *NotMergedError) Unwrap() error { return e.Err }
 
 // Notes is a host that keeps a report beside a commit where there is no
 // comment to edit (plain Git: refs/notes/holdfast).

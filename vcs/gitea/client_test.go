@@ -331,6 +331,79 @@ func TestMergeAnswerLost(t *testing.T) {
 	}
 }
 
+// TestMergeRefused has the answers of Gitea that refuse a merge, and expects
+// reasons that are fit for people.
+func TestMergeRefused(t *testing.T) {
+	pull := func(more string) string {
+		return strings.Replace(pullJSON(1, `"ref":"b"`), `"state":"open"`, more, 1)
+	}
+	const open = `"state":"open","mergeable":true`
+	for name, tc := range map[string]struct {
+		status       int
+		body, pull   string
+		reason, hint string // parts
+		again        bool
+	}{
+		"conflict known": {405, `{"message":"Please try again later","url":"u"}`, pull(`"state":"open","mergeable":false`),
+			"conflicts with main, or the host has not finished looking for conflicts: Please try again later", "up to date", true},
+		"checked meanwhile": {405, `{"message":"Please try again later","url":"u"}`, pull(open),
+			"the host says: Please try again later", "", true},
+		"draft":   {405, `{"message":"Work in progress PRs cannot be merged"}`, pull(`"state":"open","draft":true`), "it is a draft", "WIP:", false},
+		"closed":  {404, `{"message":"not found","errors":null}`, pull(`"state":"closed"`), "it is closed", "Reopen", false},
+		"not us":  {405, `{"message":"User not allowed to merge PR"}`, pull(open), "the host says: User not allowed to merge PR", "protection of main", false},
+		"reviews": {405, `{"message":"Does not have enough approvals"}`, pull(open), "the host says: Does not have enough approvals", "protection of main", false},
+		"method":  {405, `{"message":"squash is not allowed an allowed merge style for this repository"}`, pull(open), "squash is not allowed", "merge methods", false},
+		"head moved": {409, `{"message":"head out of date"}`, strings.ReplaceAll(pull(open), shaB, shaA),
+			"its head has moved from 222222222222 to 111111111111", "pushed meanwhile", false},
+		"base moved": {409, `{"message":"merge push out of date"}`, pull(open), "the host says: merge push out of date", "", true},
+		"conflict found": {409, `{"Style":"merge","StdOut":"Auto-merging a.tf\nCONFLICT (content): Merge conflict in a.tf\n","StdErr":"","Err":{}}`, pull(open),
+			"it conflicts with main: Auto-merging a.tf CONFLICT (content): Merge conflict in a.tf", "up to date with main", false},
+		"merged elsewhere": {405, `{"message":"","url":"u"}`, strings.ReplaceAll(pull(`"state":"closed","merged":true,"merge_commit_sha":"`+shaA+`"`), shaB, shaA),
+			"merged already, with the head 111111111111 instead of 222222222222", "", false},
+		"no words": {405, ``, pull(open), "the host says: 405 Method Not Allowed", "protection", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := answering(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodPost {
+					text(tc.status, tc.body)(w, r)
+					return
+				}
+				text(200, tc.pull)(w, r)
+			})
+			err := h.Merge(t.Context(), network, 1, shaB, "merge")
+			var refused *vcs.NotMergedError
+			if !errors.As(err, &refused) {
+				t.Fatalf("%v, want a NotMergedError", err)
+			}
+			if !strings.Contains(refused.Reason, tc.reason) || strings.Contains(refused.Reason, "POST") || !strings.Contains(refused.Hint(), tc.hint) {
+				t.Errorf("reason %q, hint %q, want %q and %q", refused.Reason, refused.Hint(), tc.reason, tc.hint)
+			}
+			if tc.hint == "" && refused.Hint() != "" {
+				t.Errorf("hint %q, want none", refused.Hint())
+			}
+			if refused.Again != tc.again {
+				t.Errorf("Again = %v, want %v", refused.Again, tc.again)
+			}
+			if errors.Is(err, vcs.ErrNotFound) || !strings.Contains(err.Error(), "git.example.com/boss/network#1") {
+				t.Errorf("%v, want the pull request's name and no ErrNotFound", err)
+			}
+		})
+	}
+}
+
+// TestMergeFails has answers that refuse nothing: the same call may succeed
+// later, or the token is wrong.
+func TestMergeFails(t *testing.T) {
+	for status, is := range map[int]error{500: nil, 502: nil, 401: vcs.ErrDenied, 403: vcs.ErrDenied, 404: vcs.ErrNotFound} {
+		h := answering(t, text(status, `{"message":"no"}`))
+		err := h.Merge(t.Context(), network, 1, shaB, "merge")
+		var refused *vcs.NotMergedError
+		if err == nil || errors.As(err, &refused) || is != nil && !errors.Is(err, is) {
+			t.Errorf("%d: %v, want %v", status, err, is)
+		}
+	}
+}
+
 func TestSelfIsRemembered(t *testing.T) {
 	var calls atomic.Int32
 	h := answering(t, func(w http.ResponseWriter, r *http.Request) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -228,47 +227,4 @@ func login(u *sdk.User) string {
 		return ""
 	}
 	return u.UserName
-}
-
-// Mergeable is the host's own answer: no conflicts, not a draft. Right after a
-// push the host still checks and says no.
-func (h *Host) Mergeable(ctx context.Context, r vcs.Repository, number int) (bool, error) {
-	p, err := h.pull(ctx, r, number)
-	if err != nil {
-		return false, wrap(err, "read pull request %s#%d", r, number)
-	}
-	return p.Mergeable && state(p) == vcs.Open, nil
-}
-
-// Merge merges the pull request if its head is still sha. A pull request that
-// was merged with that head already is a success: the answer to an earlier try
-// may have been lost.
-func (h *Host) Merge(ctx context.Context, r vcs.Repository, number int, sha, method string) error {
-	style := sdk.MergeStyle(method)
-	switch style {
-	case sdk.MergeStyleMerge, sdk.MergeStyleSquash, sdk.MergeStyleRebase:
-	default:
-		return fmt.Errorf("merge %s#%d: method %q is not merge, squash or rebase", r, number, method)
-	}
-	if !isSHA(sha) {
-		return fmt.Errorf("merge %s#%d: head %q is not a commit id", r, number, sha)
-	}
-	c, err := h.client(ctx)
-	if err != nil {
-		return err
-	}
-	ok, _, err := c.MergePullRequest(r.Owner, r.Name, int64(number), sdk.MergePullRequestOption{Style: style, HeadCommitId: sha})
-	if err == nil && ok {
-		return nil
-	}
-	if err == nil {
-		err = errors.New("the host neither merged it nor said why")
-	}
-	var re *responseError
-	if errors.As(err, &re) && (re.status == http.StatusMethodNotAllowed || re.status == http.StatusConflict || re.status == http.StatusNotFound) {
-		if p, perr := h.pull(ctx, r, number); perr == nil && p.HasMerged && p.Head != nil && p.Head.Sha == sha {
-			return nil
-		}
-	}
-	return wrap(err, "merge %s#%d", r, number)
 }

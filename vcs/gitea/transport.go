@@ -160,15 +160,20 @@ func retryAt(h http.Header, now time.Time) time.Time {
 }
 
 // message takes what the host said out of its JSON, else the text itself, as
-// one short line without control characters.
+// one short line without control characters. A merge that conflicts is answered
+// with what Git printed and without a message.
 func message(body []byte) string {
 	var j struct {
-		Message string   `json:"message"`
+		Message *string  `json:"message"`
 		Errors  []string `json:"errors"`
+		StdOut  string   `json:"StdOut"`
+		StdErr  string   `json:"StdErr"`
 	}
 	s := string(body)
-	if json.Unmarshal(body, &j) == nil && (j.Message != "" || len(j.Errors) > 0) {
-		s = j.Message
+	if json.Unmarshal(body, &j) == nil && (j.Message != nil || len(j.Errors) > 0 || j.StdOut+j.StdErr != "") {
+		if s = j.StdOut + " " + j.StdErr; j.Message != nil {
+			s = *j.Message
+		}
 		if len(j.Errors) > 0 {
 			s += " (" + strings.Join(j.Errors, "; ") + ")"
 		}

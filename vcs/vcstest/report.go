@@ -207,28 +207,51 @@ func testMerger(t *testing.T, h Harness) {
 	if !ok {
 		return
 	}
+	merge := func(n int, sha, method string) error {
+		return host.Merge(t.Context(), h.Repository(), n, sha, method)
+	}
 	for _, method := range []string{"merge", "squash", "rebase"} {
 		branch := "by-" + method
 		old := h.Push(branch, change(branch))
 		n := h.Open(branch, branch)
 		head := h.Push(branch, change(branch+"-more"))
-		if err := host.Merge(t.Context(), h.Repository(), n, old, method); err == nil {
-			t.Fatalf("%s: merged though the head has moved", method)
-		}
+		mustNotMerge(t, method+" of a head that has moved", merge(n, old, method))
 		if pr := pullRequest(t, h, n); pr.State != vcs.Open {
 			t.Fatalf("%s: a refused merge left it %s", method, pr.State)
 		}
-		if err := host.Merge(t.Context(), h.Repository(), n, head, method); err != nil {
+		h.Push("main", change("before-"+branch)) // so that a rebase makes new commits
+		if err := merge(n, head, method); err != nil {
 			t.Fatalf("%s: %v", method, err)
 		}
 		pr := pullRequest(t, h, n)
-		if main := h.Fetch(remote(t, h), "refs/heads/main"); pr.State != vcs.Merged || pr.MergeSHA != main {
-			t.Errorf("%s: state %s, merge commit %s, main at %s", method, pr.State, pr.MergeSHA, main)
+		if main := h.Fetch(remote(t, h), "refs/heads/main"); pr.State != vcs.Merged || pr.MergeSHA != main || pr.HeadSHA != head {
+			t.Errorf("%s: state %s, merge commit %s, head %s, main at %s", method, pr.State, pr.MergeSHA, pr.HeadSHA, main)
 		}
+		// The answer may have been lost: asked again it is a success.
+		if err := merge(n, head, method); err != nil {
+			t.Errorf("%s: asked again: %v", method, err)
+		}
+		mustNotMerge(t, method+" of one that was merged with another head", merge(n, old, method))
 	}
 	n, head := opened(t, h)
-	if err := host.Merge(t.Context(), h.Repository(), n, head, "octopus"); err == nil {
+	if err := merge(n, head, "octopus"); err == nil {
 		t.Error("an unknown method was taken")
+	}
+	if err := merge(4711, head, "merge"); !errors.Is(err, vcs.ErrNotFound) {
+		t.Errorf("Merge of a missing pull request: %v, want ErrNotFound", err)
+	}
+	h.Push("main", map[string]string{"live/one/main.tf": "# somebody else's\n"})
+	mustNotMerge(t, "one with a conflict", merge(n, head, "merge"))
+	h.Close(n)
+	mustNotMerge(t, "a closed one", merge(n, head, "merge"))
+}
+
+// mustNotMerge expects a refusal with a reason for people.
+func mustNotMerge(t *testing.T, what string, err error) {
+	t.Helper()
+	var refused *vcs.NotMergedError
+	if !errors.As(err, &refused) || refused.Reason == "" || strings.ContainsAny(refused.Reason, "\n{<") {
+		t.Errorf("merge of %s: %v, want a NotMergedError with a reason", what, err)
 	}
 }
 

@@ -18,7 +18,12 @@ type apiError struct {
 	message string
 }
 
-func (e *apiError) Error() string { return e.message }
+func (e *apiError) Error() string {
+	if e.message == "" {
+		return http.StatusText(e.status)
+	}
+	return e.message
+}
 
 func notFound() error { return &apiError{http.StatusNotFound, "not found"} }
 

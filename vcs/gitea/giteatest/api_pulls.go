@@ -3,6 +3,7 @@ package giteatest
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -91,9 +92,6 @@ func mergePull(r *request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if !r.repo.canWrite(r.user) {
-		return 0, nil, &apiError{http.StatusMethodNotAllowed, "User not allowed to merge PR"}
-	}
 	var in struct {
 		Do           string
 		HeadCommitID string `json:"head_commit_id"`
@@ -102,15 +100,16 @@ func mergePull(r *request) (int, any, error) {
 	if err := r.read(&in); err != nil {
 		return 0, nil, err
 	}
-	if p.merged {
-		return 0, nil, &apiError{http.StatusMethodNotAllowed, "The pull request has already been merged"}
-	}
-	if in.HeadCommitID != "" && in.HeadCommitID != r.repo.pullRef(p) {
-		return 0, nil, &apiError{http.StatusConflict, errHeadMoved.Error()}
-	}
-	switch err := r.repo.mergePull(p, r.user.login, in.Do); {
-	case errors.Is(err, errNotMergeable):
-		return 0, nil, &apiError{http.StatusMethodNotAllowed, err.Error()}
+	var refused *apiError
+	switch err := r.repo.mergePull(p, r.user.login, in.Do, in.HeadCommitID); {
+	case errors.As(err, &refused):
+		return 0, nil, refused
+	case errors.Is(err, gittest.ErrConflict):
+		// Of all refusals this one has no message, but what Git printed.
+		return http.StatusConflict, object{
+			"Style": in.Do, "StdOut": fmt.Sprintf("CONFLICT (content): %v\nAutomatic merge failed; fix conflicts and then commit the result.\n", err),
+			"StdErr": "", "Err": object{},
+		}, nil
 	case err != nil:
 		return 0, nil, &apiError{http.StatusConflict, err.Error()}
 	}

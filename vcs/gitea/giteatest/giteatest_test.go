@@ -16,6 +16,7 @@ import (
 
 	"github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/config"
+	"github.com/go-git/go-git/v5/plumbing"
 	githttp "github.com/go-git/go-git/v5/plumbing/transport/http"
 	"github.com/google/go-cmp/cmp"
 
@@ -245,10 +246,13 @@ func TestAPI(t *testing.T) {
 		{reader, "POST", repo + "/pulls/1/merge", `{"Do":"merge"}`, 405, "not allowed"},
 		{admin, "POST", repo + "/pulls/1/merge", `{"Do":"merge","head_commit_id":"` + r.Git.Head("main") + `"}`, 409, "out of date"},
 		{admin, "PATCH", repo + "/pulls/1", `{"title":"WIP: T"}`, 201, `"draft":true`},
-		{admin, "POST", repo + "/pulls/1/merge", `{"Do":"merge"}`, 405, "try again"},
+		{admin, "POST", repo + "/pulls/1/merge", `{"Do":"merge"}`, 405, "Work in progress"},
 		{admin, "PATCH", repo + "/pulls/1", `{"title":"T","state":"closed"}`, 201, `"state":"closed"`},
+		{admin, "POST", repo + "/pulls/1/merge", `{"Do":"merge"}`, 404, "not found"},
 		{admin, "PATCH", repo + "/pulls/1", `{"state":"open"}`, 201, `"state":"open"`},
+		{admin, "POST", repo + "/pulls/1/merge", `{"Do":"octopus"}`, 405, "octopus is not allowed"},
 		{admin, "POST", repo + "/pulls/1/merge", `{"Do":"squash","delete_branch_after_merge":true}`, 200, ""},
+		{admin, "POST", repo + "/pulls/1/merge", `{"Do":"squash"}`, 405, `"message":""`},
 		{admin, "GET", repo + "/pulls/1", "", 200, `"ref":"refs/pull/1/head"`},
 		{admin, "GET", repo + "/branches/feature", "", 404, "not found"},
 		{admin, "PATCH", repo + "/pulls/1", `{"state":"open"}`, 412, "already merged"},
@@ -258,6 +262,75 @@ func TestAPI(t *testing.T) {
 		if status != tc.status || !strings.Contains(body, tc.has) {
 			t.Errorf("%s %s: %d %.300s, want %d with %s", tc.method, tc.path, status, body, tc.status, tc.has)
 		}
+	}
+}
+
+// TestMergeMethods merges through the API by each method, and looks at what
+// the base branch has then and at the webhooks.
+func TestMergeMethods(t *testing.T) {
+	for _, method := range []string{"merge", "squash", "rebase"} {
+		t.Run(method, func(t *testing.T) {
+			srv, r, in := start(t)
+			token := srv.AddUser("holdfast", true)
+			r.Push("feature", map[string]string{"a": "1"}, "first")
+			head := r.Push("feature", map[string]string{"a": "2"}, "second")
+			n := r.OpenPull(giteatest.OpenPull{Head: "feature"})
+			before := r.Push("main", map[string]string{"b": "1"}, "meanwhile")
+			in.take(t, srv)
+			path := fmt.Sprintf("/repos/boss/network/pulls/%d", n)
+			if status, body := call(t, srv, token, "POST", path+"/merge", `{"Do":"`+method+`","head_commit_id":"`+head+`"}`); status != 200 {
+				t.Fatalf("%d %s", status, body)
+			}
+			expect(t, in.take(t, srv), "pull_request closed", "push")
+			merge := r.Git.Head("main")
+			if _, body := call(t, srv, token, "GET", path, ""); !strings.Contains(body, `"merge_commit_sha":"`+merge+`"`) ||
+				!strings.Contains(body, `"merged":true`) || !strings.Contains(body, `"merged_by":{"active"`) {
+				t.Errorf("main is at %s, the pull request is %s", merge, body)
+			}
+			if diff := cmp.Diff(map[string]string{"f": "0", "a": "2", "b": "1"}, r.Git.Files("main")); diff != "" {
+				t.Errorf("files of main (-want +got):\n%s", diff)
+			}
+			g, err := git.PlainOpen(r.Git.Dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := g.CommitObject(plumbing.NewHash(merge))
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch method {
+			case "merge":
+				if c.NumParents() != 2 || c.ParentHashes[0].String() != before || c.ParentHashes[1].String() != head {
+					t.Errorf("parents %v, want %s and %s", c.ParentHashes, before, head)
+				}
+			case "squash":
+				if c.NumParents() != 1 || c.ParentHashes[0].String() != before {
+					t.Errorf("parents %v, want %s", c.ParentHashes, before)
+				}
+			case "rebase":
+				first, err := c.Parent(0)
+				if err != nil || c.Message != "second" || first.Message != "first" || first.ParentHashes[0].String() != before {
+					t.Errorf("the branch's commits are not on top of %s: %v, %v", before, first, err)
+				}
+			}
+		})
+	}
+}
+
+// TestMergeConflict has a host that finds out only while it merges.
+func TestMergeConflict(t *testing.T) {
+	srv, r, _ := start(t)
+	token := srv.AddUser("holdfast", true)
+	r.Push("feature", map[string]string{"f": "1"}, "edit")
+	n := r.OpenPull(giteatest.OpenPull{Head: "feature"})
+	r.Push("main", map[string]string{"f": "2"}, "meanwhile")
+	const merge = "/repos/boss/network/pulls/1/merge"
+	if status, body := call(t, srv, token, "POST", merge, `{"Do":"merge"}`); status != 405 || !strings.Contains(body, "Please try again later") {
+		t.Errorf("with a conflict: %d %s", status, body)
+	}
+	r.SetMergeable(n, true)
+	if status, body := call(t, srv, token, "POST", merge, `{"Do":"merge"}`); status != 409 || !strings.Contains(body, `"StdOut":"CONFLICT`) {
+		t.Errorf("with a conflict that was not known: %d %s", status, body)
 	}
 }
 

@@ -3,6 +3,7 @@ package giteatest
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -20,10 +21,8 @@ type OpenPull struct {
 
 // Errors of what people do.
 var (
-	errNoPull       = errors.New("not found")
-	errNotMergeable = errors.New("Please try again later") //lint:ignore ST1005 Gitea's own words
-	errHeadMoved    = errors.New("head out of date")
-	errNothing      = errors.New("there is nothing to merge")
+	errNoPull  = errors.New("not found")
+	errNothing = errors.New("there is nothing to merge")
 )
 
 // OpenPull opens a pull request and returns its number.
@@ -112,20 +111,36 @@ func (r *Repository) Merge(number int, method string) string {
 	r.s.t.Helper()
 	var sha string
 	r.do(number, func(p *pull) error {
-		err := r.mergePull(p, r.Owner, method)
+		err := r.mergePull(p, r.Owner, method, "")
 		sha = p.mergeSHA
 		return err
 	})
 	return sha
 }
 
-func (r *Repository) mergePull(p *pull, login, method string) error {
-	if p.state != "open" || !r.canMerge(p) {
-		return errNotMergeable
-	}
-	how := gittest.MergeMethod(method)
-	if method == "fast-forward-only" {
-		how = gittest.MergeFF
+// mergePull merges, if the head is still the commit head (empty: whatever it
+// is). The refusals and their order are Gitea's.
+func (r *Repository) mergePull(p *pull, login, method, head string) error {
+	u := r.s.users[login]
+	how, known := map[string]gittest.MergeMethod{
+		"": gittest.MergeCommit, "merge": gittest.MergeCommit, "squash": gittest.MergeSquash,
+		"rebase": gittest.MergeRebase, "fast-forward-only": gittest.MergeFF,
+	}[method]
+	switch {
+	case p.merged:
+		return &apiError{http.StatusMethodNotAllowed, ""}
+	case p.state != "open":
+		return notFound()
+	case u == nil || !r.canWrite(u):
+		return &apiError{http.StatusMethodNotAllowed, "User not allowed to merge PR"}
+	case p.draft():
+		return &apiError{http.StatusMethodNotAllowed, "Work in progress PRs cannot be merged"}
+	case !r.canMerge(p):
+		return &apiError{http.StatusMethodNotAllowed, "Please try again later"}
+	case !known:
+		return &apiError{http.StatusMethodNotAllowed, method + " is not allowed an allowed merge style for this repository"}
+	case head != "" && head != r.pullRef(p):
+		return &apiError{http.StatusConflict, "head out of date"}
 	}
 	old := r.Git.Head(p.base)
 	sha, err := r.Git.MergeAs(r.pullRef(p), p.base, how, gittest.MergeOptions{

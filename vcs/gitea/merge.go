@@ -1,0 +1,103 @@
+package gitea
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	sdk "code.gitea.io/sdk/gitea"
+
+	"holdfast/vcs"
+)
+
+// Mergeable is the host's own answer: no conflicts, not a draft. Right after a
+// push to the head or to the base the host still checks and says no, and for a
+// pull request that nobody looked at for long (Gitea's
+// DELAY_CHECK_FOR_INACTIVE_DAYS) this question is what makes it check. Its
+// branch protection has no part in the answer.
+func (h *Host) Mergeable(ctx context.Context, r vcs.Repository, number int) (bool, error) {
+	p, err := h.pull(ctx, r, number)
+	if err != nil {
+		return false, wrap(err, "read pull request %s#%d", r, number)
+	}
+	// Of an ended pull request the host still says what was true before.
+	return p.Mergeable && state(p) == vcs.Open, nil
+}
+
+// Merge merges the pull request if its head is still sha. A pull request that
+// was merged with that head already is a success: the answer to an earlier try
+// may have been lost.
+func (h *Host) Merge(ctx context.Context, r vcs.Repository, number int, sha, method string) error {
+	style := sdk.MergeStyle(method)
+	switch style {
+	case sdk.MergeStyleMerge, sdk.MergeStyleSquash, sdk.MergeStyleRebase:
+	default:
+		return fmt.Errorf("merge %s#%d: method %q is not merge, squash or rebase", r, number, method)
+	}
+	if !isSHA(sha) {
+		return fmt.Errorf("merge %s#%d: head %q is not a commit id", r, number, sha)
+	}
+	c, err := h.client(ctx)
+	if err != nil {
+		return err
+	}
+	ok, _, err := c.MergePullRequest(r.Owner, r.Name, int64(number), sdk.MergePullRequestOption{Style: style, HeadCommitId: sha})
+	if err == nil && ok {
+		return nil
+	}
+	if err == nil {
+		err = errors.New("the host neither merged it nor said why")
+	}
+	var re *responseError
+	if errors.As(err, &re) && (re.status == http.StatusMethodNotAllowed || re.status == http.StatusConflict || re.status == http.StatusNotFound) {
+		// The answer alone does not tell a pull request that is merged already
+		// from one that is closed, a draft, or moved on.
+		p, perr := h.pull(ctx, r, number)
+		switch {
+		case perr != nil || p.Head == nil || p.Base == nil:
+		case p.HasMerged && p.Head.Sha == sha:
+			return nil
+		default:
+			return fmt.Errorf("merge %s#%d: %w", r, number, notMerged(p, sha, *re))
+		}
+	}
+	return wrap(err, "merge %s#%d", r, number)
+}
+
+// notMerged finds the reason in the pull request as it is after the refusal,
+// and else in the host's words.
+func notMerged(p *sdk.PullRequest, sha string, re responseError) *vcs.NotMergedError {
+	re.kind = nil // a closed one is "not found" to be merged, and yet it is there
+	e := &vcs.NotMergedError{Err: &re}
+	says := re.message
+	if says == "" {
+		says = fmt.Sprint(re.status, " ", http.StatusText(re.status))
+	}
+	base := printable(p.Base.Ref)
+	switch {
+	case p.HasMerged:
+		e.Reason = fmt.Sprintf("it was merged already, with the head %.12s instead of %.12s", printable(p.Head.Sha), sha)
+	case state(p) == vcs.Closed:
+		e.Reason, e.Advice = "it is closed", "Reopen it to have it merged."
+	case p.Head.Sha != sha:
+		e.Reason = fmt.Sprintf("its head has moved from %.12s to %.12s", sha, printable(p.Head.Sha))
+		e.Advice = "Look at what was pushed meanwhile."
+	case p.Draft || isWIP(p.Title):
+		e.Reason, e.Advice = "it is a draft", "Take \"WIP:\" out of its title when it is ready."
+	case strings.Contains(says, "CONFLICT"):
+		e.Reason, e.Advice = "it conflicts with "+base+": "+says, "Bring the branch up to date with "+base+"."
+	case !p.Mergeable:
+		e.Reason = "it conflicts with " + base + ", or the host has not finished looking for conflicts: " + says
+		e.Advice = "Bring the branch up to date with " + base + " if there is a conflict, else try again in a moment."
+		e.Again = true
+	default:
+		e.Reason = "the host says: " + says
+		e.Again = strings.Contains(says, "out of date") || strings.Contains(says, "try again")
+		if !e.Again {
+			e.Advice = "The protection of " + base + " and the merge methods that the repository allows are in its settings on the host."
+		}
+	}
+	return e
+}
