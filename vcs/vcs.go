@@ -258,6 +258,26 @@ type Merger interface {
 	Merge(ctx context.Context, r Repository, number int, sha, method string) error
 }
 
+// NewPull is a pull request to be opened, from one branch of a repository to
+// another one of the same.
+type NewPull struct {
+	Branch string // pushed before
+	Base   string
+	Title  string // one line; cut by the host adapter to what the host takes. Defaults to Branch
+	Body   string // Markdown; cut likewise
+}
+
+// Opener is a host on which pull requests can be opened.
+type Opener interface {
+	// OpenPull opens a pull request and returns it. Where one from that branch
+	// to that base is open already it returns that one, with the title and
+	// body that it has: asking twice, or at the same time, is safe. Returns
+	// ErrNotFound where the host does not know a branch, which for one that
+	// was just pushed a retry may heal, and an error where branch and base are
+	// the same.
+	OpenPull(ctx context.Context, r Repository, p NewPull) (PullRequest, error)
+}
+
 // NotMergedError says why a host did not merge a pull request.
 type NotMergedError struct {
 	Reason string // for people, in one line

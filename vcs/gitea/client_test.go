@@ -2,6 +2,7 @@ package gitea
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -400,6 +401,72 @@ func TestMergeFails(t *testing.T) {
 		var refused *vcs.NotMergedError
 		if err == nil || errors.As(err, &refused) || is != nil && !errors.Is(err, is) {
 			t.Errorf("%d: %v, want %v", status, err, is)
+		}
+	}
+}
+
+// TestOpenPullRequest looks at what is sent: whole words, within Gitea's
+// limits.
+func TestOpenPullRequest(t *testing.T) {
+	var got struct{ Head, Base, Title, Body string }
+	h := answering(t, func(w http.ResponseWriter, r *http.Request) {
+		if err := json.NewDecoder(r.Body).Decode(&got); err != nil {
+			t.Error(err)
+		}
+		text(201, pullJSON(1, `"ref":"b"`))(w, r)
+	})
+	for name, tc := range map[string]struct{ title, body, wantTitle, wantBody string }{
+		"as it is":   {"Take back #1", "one\n\ntwo ✓", "Take back #1", "one\n\ntwo ✓"},
+		"two lines":  {"Take\r\n\tback\x00 \x7f#1 ", "a\x00b\xff", "Take back #1", "ab\uFFFD"},
+		"no title":   {" \n", "", "b", ""},
+		"just fits":  {strings.Repeat("ö", 255), strings.Repeat("x", maxComment), strings.Repeat("ö", 255), strings.Repeat("x", maxComment)},
+		"too long":   {strings.Repeat("ö", 256), strings.Repeat("x", maxComment+1), strings.Repeat("ö", 254) + "…", strings.Repeat("x", maxComment-3) + "…"},
+		"wide runes": {"T", strings.Repeat("é", maxComment), "T", strings.Repeat("é", maxComment/2-2) + "…"},
+	} {
+		pr, err := h.OpenPull(t.Context(), network, vcs.NewPull{Branch: "b", Base: "main", Title: tc.title, Body: tc.body})
+		if err != nil || pr.Number != 1 || pr.HeadSHA != shaB {
+			t.Fatalf("%s: %+v, %v", name, pr, err)
+		}
+		if got.Head != "b" || got.Base != "main" || got.Title != tc.wantTitle || got.Body != tc.wantBody {
+			t.Errorf("%s: sent %s to %s, title %.40q, body of %d bytes", name, got.Head, got.Base, got.Title, len(got.Body))
+		}
+		if len(got.Body) > maxComment {
+			t.Errorf("%s: a body of %d bytes", name, len(got.Body))
+		}
+	}
+}
+
+// TestOpenPullThatIsThere has a host that knows of one already: it is found
+// among others, or else the answer is passed on.
+func TestOpenPullThatIsThere(t *testing.T) {
+	mine := pullJSON(3, `"ref":"b"`)
+	other := pullJSON(2, `"ref":"c"`)
+	fork := strings.Replace(pullJSON(4, `"ref":"b"`), `"repo_id":3,"repo":{"id":3},"ref"`, `"repo_id":8,"repo":{"id":8},"ref"`, 1)
+	elsewhere := strings.Replace(pullJSON(5, `"ref":"b"`), `"ref":"main"`, `"ref":"next"`, 1)
+	for name, tc := range map[string]struct {
+		open string
+		want int
+	}{
+		"among others": {fork + "," + other + "," + elsewhere + "," + mine, 3},
+		"closed since": {fork + "," + other + "," + elsewhere, 0},
+		"badly told":   {`null,{"number":9},` + mine, 3},
+	} {
+		h := answering(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPost {
+				text(409, `{"message":"pull request already exists for these targets [id: 9]"}`)(w, r)
+				return
+			}
+			if r.URL.Query().Get("state") != "open" {
+				t.Errorf("%s: asked for %s", name, r.URL)
+			}
+			text(200, "["+tc.open+"]")(w, r)
+		})
+		pr, err := h.OpenPull(t.Context(), network, vcs.NewPull{Branch: "b", Base: "main", Title: "T"})
+		switch {
+		case tc.want != 0 && (err != nil || pr.Number != tc.want):
+			t.Errorf("%s: %+v, %v, want number %d", name, pr, err, tc.want)
+		case tc.want == 0 && (err == nil || !strings.Contains(err.Error(), "already exists")):
+			t.Errorf("%s: %+v, %v, want what the host said", name, pr, err)
 		}
 	}
 }

@@ -106,6 +106,7 @@ var (
 	_ vcs.Statuses = (*Host)(nil)
 	_ vcs.Reviews  = (*Host)(nil)
 	_ vcs.Merger   = (*Host)(nil)
+	_ vcs.Opener   = (*Host)(nil)
 )
 
 // New returns the host. It makes no request, so that a host that is down does

@@ -92,7 +92,7 @@ func (c Config) validate() error {
 	return nil
 }
 
-// Host implements vcs.Host and vcs.Notes.
+// Host implements vcs.Host, vcs.Notes and vcs.Opener.
 type Host struct {
 	cfg Config
 	// looking serialises what reads and writes one repository's state.
@@ -100,8 +100,9 @@ type Host struct {
 }
 
 var (
-	_ vcs.Host  = (*Host)(nil)
-	_ vcs.Notes = (*Host)(nil)
+	_ vcs.Host   = (*Host)(nil)
+	_ vcs.Notes  = (*Host)(nil)
+	_ vcs.Opener = (*Host)(nil)
 )
 
 // New returns a host. It touches neither the remotes nor the state.
@@ -176,6 +177,31 @@ func (h *Host) PullRequests(ctx context.Context, r vcs.Repository, since time.Ti
 		found = append(found, pr)
 	}
 	return found, nil
+}
+
+// OpenPull implements vcs.Opener: a branch ahead of the default branch is a
+// pull request once it is pushed, so that it is looked at and returned. Its
+// title is its latest commit's, and it has no body.
+func (h *Host) OpenPull(ctx context.Context, r vcs.Repository, n vcs.NewPull) (vcs.PullRequest, error) {
+	l, err := h.look(ctx, r)
+	if err != nil {
+		return vcs.PullRequest{}, err
+	}
+	p := l.state.open(n.Branch)
+	switch {
+	case l.branches[n.Branch] == "":
+		err = fmt.Errorf("%w: the remote has no such branch", vcs.ErrNotFound)
+	case n.Base != l.base && l.branches[n.Base] == "":
+		err = fmt.Errorf("%w: the remote has no branch %q", vcs.ErrNotFound, n.Base)
+	case n.Base != l.base:
+		err = fmt.Errorf("pull requests go to the default branch, which is %q", l.base)
+	case p == nil:
+		err = fmt.Errorf("it has nothing that %q lacks, or was merged already", l.base)
+	}
+	if err != nil {
+		return vcs.PullRequest{}, fmt.Errorf("open pull request from %q to %q in %s: %w", n.Branch, n.Base, r, err)
+	}
+	return l.pullRequest(ctx, p)
 }
 
 // Permission implements vcs.Host. Plain Git knows no users but those that may

@@ -378,6 +378,29 @@ func TestNonsense(t *testing.T) {
 	})
 }
 
+func TestOpenPull(t *testing.T) {
+	w := newWorld(t)
+	a := w.Commit("a", files("a", "1"), "Add a")
+	ask := func(branch, base string) (vcs.PullRequest, error) {
+		return w.host.OpenPull(t.Context(), repo, vcs.NewPull{Branch: branch, Base: base, Title: "Not this", Body: "Nor this."})
+	}
+	if pr, err := ask("a", "main"); err != nil || pr.Number != 1 || pr.HeadSHA != a || pr.Title != "Add a" {
+		t.Fatalf("OpenPull = %+v, %v, want number 1 at %s", pr, err, a)
+	}
+	w.expect(open(1, "a", a, w.first)) // no other one came of it
+	w.Branch("even", "main")
+	w.Merge("a", "main", gittest.MergeSquash)
+	for _, tc := range []struct{ branch, base, says string }{
+		{"even", "main", `nothing that "main" lacks`},
+		{"a", "main", "merged already"},
+		{"a", "even", `the default branch, which is "main"`},
+	} {
+		if pr, err := ask(tc.branch, tc.base); err == nil || !strings.Contains(err.Error(), tc.says) || errors.Is(err, vcs.ErrNotFound) {
+			t.Errorf("from %s to %s: %+v, %v, want %q", tc.branch, tc.base, pr, err, tc.says)
+		}
+	}
+}
+
 func TestStateIsSavedBeforeNumbersAreTold(t *testing.T) {
 	w := newWorld(t)
 	mirrors, err := git.New(git.Config{Dir: t.TempDir()})

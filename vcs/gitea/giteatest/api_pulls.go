@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"holdfast/vcs/vcstest/gittest"
@@ -33,6 +34,16 @@ func createPull(r *request) (int, any, error) {
 	}
 	if err := r.read(&in); err != nil {
 		return 0, nil, err
+	}
+	for name, value := range map[string]string{"Title": in.Title, "Head": in.Head, "Base": in.Base} {
+		if value == "" {
+			return 0, nil, &apiError{http.StatusUnprocessableEntity, "[" + name + "]: Required"}
+		}
+	}
+	// Who only reads a public repository proposes from a fork.
+	fork, _, ofFork := strings.Cut(in.Head, ":")
+	if !r.user.isAdmin && r.repo.permissions[r.user.login] == "" && (!ofFork || fork != r.user.login) {
+		return 0, nil, &apiError{http.StatusForbidden, "user must be a collaborator"}
 	}
 	p, err := r.repo.openPull(OpenPull{Head: in.Head, Base: in.Base, Title: in.Title, Body: in.Body, Author: r.user.login})
 	if errors.Is(err, gittest.ErrNoBranch) {

@@ -214,8 +214,10 @@ func call(t *testing.T, srv *giteatest.Server, token, method, path, body string)
 
 func TestAPI(t *testing.T) {
 	srv, r, _ := start(t)
-	admin, reader := srv.AddUser("holdfast", true), srv.AddUser("ann", false)
+	admin, reader, stranger := srv.AddUser("holdfast", true), srv.AddUser("ann", false), srv.AddUser("eve", false)
+	r.Grant("ann", "read")
 	r.Push("feature", map[string]string{"f": "1"}, "edit")
+	r.Git.Branch("even", "main")
 	repo := "/repos/boss/network"
 	for _, tc := range []struct {
 		token, method, path, body string
@@ -229,6 +231,13 @@ func TestAPI(t *testing.T) {
 		{admin, "GET", "/repos/boss/other", "", 404, `"errors":null`},
 		{reader, "POST", repo + "/pulls", `{"title":"T","head":"feature","base":"main"}`, 201, `"number":1`},
 		{reader, "POST", repo + "/pulls", `{"title":"T","head":"nowhere","base":"main"}`, 404, "not found"},
+		{reader, "POST", repo + "/pulls", `{"title":"T","head":"feature","base":"nowhere"}`, 404, "not found"},
+		{reader, "POST", repo + "/pulls", `{"title":"T","head":"eve:feature","base":"main"}`, 404, "not found"},
+		{reader, "POST", repo + "/pulls", `{"title":"T","head":"feature","base":"main"}`, 409, "pull request already exists for these targets [id: "},
+		{reader, "POST", repo + "/pulls", `{"title":"T","head":"feature","base":"main"}`, 409, ", issue_id: 1, "},
+		{reader, "POST", repo + "/pulls", `{"title":"T","head":"main","base":"main"}`, 422, "There are no changes between the head and the base"},
+		{reader, "POST", repo + "/pulls", `{"title":"","head":"feature","base":"main"}`, 422, "[Title]: Required"},
+		{stranger, "POST", repo + "/pulls", `{"title":"T","head":"feature","base":"main"}`, 403, "collaborator"},
 		{admin, "GET", repo + "/pulls/1", "", 200, `"mergeable":true`},
 		{admin, "GET", repo + "/pulls/2", "", 404, "not found"},
 		{admin, "GET", repo + "/branches/feature", "", 200, `"name":"feature"`},
@@ -256,6 +265,7 @@ func TestAPI(t *testing.T) {
 		{admin, "GET", repo + "/pulls/1", "", 200, `"ref":"refs/pull/1/head"`},
 		{admin, "GET", repo + "/branches/feature", "", 404, "not found"},
 		{admin, "PATCH", repo + "/pulls/1", `{"state":"open"}`, 412, "already merged"},
+		{admin, "POST", repo + "/pulls", `{"title":"T","head":"even","base":"main"}`, 201, `"number":2`}, // without changes
 		{admin, "GET", "/nowhere", "", 404, "not found"},
 	} {
 		status, body := call(t, srv, tc.token, tc.method, tc.path, tc.body)

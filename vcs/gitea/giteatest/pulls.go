@@ -19,13 +19,13 @@ type OpenPull struct {
 	Author string // defaults to the owner, or to LOGIN
 }
 
-// Errors of what people do.
-var (
-	errNoPull  = errors.New("not found")
-	errNothing = errors.New("there is nothing to merge")
-)
+var errNoPull = errors.New("not found")
 
-// OpenPull opens a pull request and returns its number.
+// maxTitle is where Gitea cuts a title, in bytes.
+const maxTitle = 255
+
+// OpenPull opens a pull request and returns its number. As in Gitea it may have
+// no changes, as long as its branches have different names.
 func (r *Repository) OpenPull(o OpenPull) int {
 	r.s.t.Helper()
 	r.s.mu.Lock()
@@ -42,7 +42,7 @@ func (r *Repository) openPull(o OpenPull) (*pull, error) {
 	if login, b, ok := strings.Cut(o.Head, ":"); ok {
 		from, branch = r.s.repos[login+"/"+r.Name], b
 		if from == nil {
-			return nil, fmt.Errorf("%s has no fork", login)
+			return nil, fmt.Errorf("%w: %s has no fork", gittest.ErrNoBranch, login)
 		}
 		if o.Author == "" {
 			o.Author = login
@@ -57,18 +57,27 @@ func (r *Repository) openPull(o OpenPull) (*pull, error) {
 	if o.Author == "" {
 		o.Author = r.Owner
 	}
+	if from == r && branch == o.Base {
+		return nil, errors.New("Invalid PullRequest: There are no changes between the head and the base") //lint:ignore ST1005 Gitea's own words
+	}
 	sha, err := from.Git.Repo.Head(branch)
 	if err != nil {
 		return nil, err
 	}
-	if base, err := r.Git.Repo.Head(o.Base); err != nil {
+	if _, err := r.Git.Repo.Head(o.Base); err != nil {
 		return nil, err
-	} else if base == sha {
-		return nil, errNothing
+	}
+	if p := r.openFrom(from, branch, o.Base); p != nil {
+		return nil, &apiError{http.StatusConflict, fmt.Sprintf(
+			"pull request already exists for these targets [id: %d, issue_id: %d, head_repo_id: %d, base_repo_id: %d, head_branch: %s, base_branch: %s]",
+			p.id, p.number, from.id, r.id, p.head, p.base)}
 	}
 	r.s.addUser(o.Author, false)
 	r.nextPull++
 	now := r.s.cfg.Now()
+	if len(o.Title) > maxTitle {
+		o.Title = strings.ToValidUTF8(o.Title[:maxTitle], "")
+	}
 	p := &pull{
 		number: r.nextPull, id: r.s.id(), title: o.Title, body: o.Body, author: o.Author,
 		head: branch, headRepo: from, base: o.Base, state: "open", created: now, updated: now,

@@ -1,0 +1,93 @@
+package gitea
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+
+	sdk "code.gitea.io/sdk/gitea"
+
+	"holdfast/vcs"
+)
+
+// maxTitle is the title's column, in characters.
+const maxTitle = 255
+
+// OpenPull opens a pull request, or returns the one that is open already. Gitea
+// opens one without changes, too, where the branch has nothing that its base
+// lacks.
+func (h *Host) OpenPull(ctx context.Context, r vcs.Repository, n vcs.NewPull) (vcs.PullRequest, error) {
+	pr, err := h.openPull(ctx, r, n)
+	if err != nil {
+		return vcs.PullRequest{}, wrap(err, "open pull request from %s to %s in %s", printable(n.Branch), printable(n.Base), r)
+	}
+	return pr, nil
+}
+
+func (h *Host) openPull(ctx context.Context, r vcs.Repository, n vcs.NewPull) (vcs.PullRequest, error) {
+	for _, branch := range []string{n.Branch, n.Base} {
+		// OWNER:BRANCH is another repository's.
+		if branch == "" || strings.ContainsFunc(branch, func(r rune) bool { return r <= ' ' || r == 0x7f || r == ':' }) {
+			return vcs.PullRequest{}, fmt.Errorf("%q is not a branch's name", branch)
+		}
+	}
+	c, err := h.client(ctx)
+	if err != nil {
+		return vcs.PullRequest{}, err
+	}
+	p, _, err := c.CreatePullRequest(r.Owner, r.Name, sdk.CreatePullRequestOption{
+		Head: n.Branch, Base: n.Base, Title: title(n), Body: cutText(storable(n.Body), maxComment),
+	})
+	var re *responseError
+	if errors.As(err, &re) && re.status == http.StatusConflict {
+		return h.openFrom(ctx, r, n, re)
+	}
+	if err != nil {
+		return vcs.PullRequest{}, err
+	}
+	return convertPull(r, p)
+}
+
+// openFrom finds the pull request that the host says is there already; exists
+// is how it said so.
+func (h *Host) openFrom(ctx context.Context, r vcs.Repository, n vcs.NewPull, exists error) (vcs.PullRequest, error) {
+	var found *sdk.PullRequest
+	err := h.listPulls(ctx, r, sdk.StateOpen, func(p *sdk.PullRequest) bool {
+		if p.Head != nil && p.Base != nil && headRef(p.Head) == n.Branch && p.Base.Ref == n.Base && !isFork(p) {
+			found = p
+		}
+		return found == nil
+	})
+	if err != nil {
+		return vcs.PullRequest{}, err
+	}
+	if found == nil {
+		return vcs.PullRequest{}, exists // it was closed meanwhile
+	}
+	return convertPull(r, found)
+}
+
+// title is one line that the host stores whole.
+func title(n vcs.NewPull) string {
+	s := strings.Join(strings.FieldsFunc(storable(n.Title), func(r rune) bool { return r <= ' ' || r == 0x7f }), " ")
+	if s == "" {
+		s = n.Branch
+	}
+	return cut(s, maxTitle)
+}
+
+// cutText shortens s to n bytes, the last of them "…" where any were lost.
+func cutText(s string, n int) string {
+	const end = "…"
+	if len(s) <= n {
+		return s
+	}
+	n -= len(end)
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + end
+}
