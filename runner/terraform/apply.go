@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"time"
 
 	"github.com/hashicorp/terraform-exec/tfexec"
@@ -14,16 +13,24 @@ import (
 	"holdfast/runner/shim"
 )
 
-// Apply applies exactly the saved plan planFile, made by Plan of the same m.
-// The engine runs behind a shim, whose files are in shimDir (absolute, one per
+// applyLockTimeout is how long an apply waits for the state's lock. Whoever is
+// to wait longer does so without a process.
+const applyLockTimeout = "10s"
+
+// Apply applies exactly the saved plan planFile, made by Plan of the same m, or
+// of another checkout of it: the engine takes the configuration from the plan,
+// and from m where to run, the Terraform workspace, and the providers, which
+// have to be the plan's. Init runs first where it has not run for m here. The
+// engine runs behind a shim, whose files are in shimDir (absolute, one per
 // attempt): it outlives this process, and shim.Abandon and shim.Follow tell
 // its successor what became of it.
 //
 // When ctx ends, the engine is interrupted: it finishes what it is at and
 // saves its state. After Config.Grace it is interrupted once more, and stops
 // at once. Where not even that helps, the error is ErrApplying. ErrStalePlan
-// says that the engine refused the plan and did nothing. Else errors are those
-// of Plan.
+// says that the plan cannot be applied, and *StateLockedError that the state
+// was locked for ten seconds; nothing was done then. Else errors are those of
+// Plan.
 func (e *Engines) Apply(ctx context.Context, m Module, planFile, shimDir string) error {
 	if !filepath.IsAbs(shimDir) || !filepath.IsAbs(planFile) {
 		return fmt.Errorf("apply: %q and %q must be absolute paths", planFile, shimDir)
@@ -39,6 +46,9 @@ func (e *Engines) Apply(ctx context.Context, m Module, planFile, shimDir string)
 	if used, err := shim.Used(shimDir); err != nil || used {
 		return fmt.Errorf("apply: %w", errors.Join(err, fmt.Errorf("%s was used by another attempt", shimDir)))
 	}
+	if err := s.fits(planFile); err != nil {
+		return err
+	}
 	tf, err := s.behindShim(shimDir)
 	if err != nil {
 		return err
@@ -48,7 +58,7 @@ func (e *Engines) Apply(ctx context.Context, m Module, planFile, shimDir string)
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	ended := make(chan error, 1)
-	go func() { ended <- tf.Apply(run, tfexec.DirOrPlan(planFile)) }()
+	go func() { ended <- tf.Apply(run, tfexec.DirOrPlan(planFile), tfexec.LockTimeout(e.lockTimeout)) }()
 	select {
 	case err = <-ended:
 	case <-ctx.Done():
@@ -161,13 +171,11 @@ func ApplyError(exit shim.Exit) error {
 		e.Err = fmt.Errorf("%w: %w", ErrKilled, e.Err)
 		return e
 	}
-	if refused(e.Output) && !begun.MatchString(exit.Printed) {
+	switch {
+	case declined(refusals, e.Output, exit.Printed):
 		e.Err = ErrStalePlan
-		return e
+	case declined(lockErrors, e.Output, exit.Printed):
+		return stateLocked(e)
 	}
-	return classify(e)
+	return e
 }
-
-// begun are the engine's words on the first thing that it does. A provisioner
-// can print whatever it likes, also that a plan is stale, but only after them.
-var begun = regexp.MustCompile(`: (Creating|Modifying|Destroying|Reading|Opening|Refreshing|Provisioning)`)

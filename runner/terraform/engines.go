@@ -29,6 +29,8 @@ type Engines struct {
 	signer string            // armored public key; empty: HashiCorp's
 	now    func() time.Time
 
+	lockTimeout string // of an apply, as the engine takes it
+
 	installing chan struct{} // holds one token: an installation at a time
 	caching    chan struct{} // holds one token: an init that fills the provider cache at a time
 
@@ -110,16 +112,21 @@ func New(c Config) (*Engines, error) {
 			return nil, fmt.Errorf("make the engines' directory: %w", err)
 		}
 	}
+	env := environment(os.Environ(), c)
+	if err := validateArguments(env); err != nil {
+		return nil, err
+	}
 	e := &Engines{
-		config:     c,
-		env:        environment(os.Environ(), c),
-		client:     installClient(),
-		now:        time.Now,
-		installing: make(chan struct{}, 1),
-		caching:    make(chan struct{}, 1),
-		versions:   map[binary]*version.Version{},
-		failed:     map[string]failure{},
-		inUse:      map[string]int{},
+		config:      c,
+		env:         env,
+		client:      installClient(),
+		now:         time.Now,
+		lockTimeout: applyLockTimeout,
+		installing:  make(chan struct{}, 1),
+		caching:     make(chan struct{}, 1),
+		versions:    map[binary]*version.Version{},
+		failed:      map[string]failure{},
+		inUse:       map[string]int{},
 	}
 	return e, nil
 }
@@ -131,6 +138,18 @@ func New(c Config) (*Engines, error) {
 func (e *Engines) Find(ctx context.Context, engine, constraint string) (path, version string, err error) {
 	found, err := e.find(ctx, engine, constraint)
 	return found.path, found.version, err
+}
+
+// Version returns the engine that m would be run with, in the words of
+// PlanResult.Versions ("Terraform 1.11.4"), and has it ready as Plan does: it
+// installs one where none is there. It starts a process only for an executable
+// that was not asked for its version yet. Its errors are those of Find.
+func (e *Engines) Version(ctx context.Context, m Module) (versions string, err error) {
+	found, err := e.find(ctx, m.Engine, m.Version)
+	if err != nil {
+		return "", err
+	}
+	return found.String(), nil
 }
 
 func (e *Engines) find(ctx context.Context, name, constraint string) (engine, error) {

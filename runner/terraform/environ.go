@@ -77,6 +77,24 @@ func validateEnvironment(c Config) error {
 	return errors.Join(errs...)
 }
 
+// validateArguments refuses arguments that the engine gets from its environment
+// and that would have it hide what it does, or say it in another form: from what
+// it prints is known whether it has begun to apply.
+func validateArguments(env map[string]string) error {
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		if !strings.HasPrefix(name, "TF_CLI_ARGS") {
+			continue
+		}
+		for _, arg := range strings.Fields(env[name]) {
+			arg, _, _ = strings.Cut(strings.Trim(arg, `"'`), "=")
+			if arg = strings.TrimLeft(arg, "-"); arg == "json" || arg == "json-into" || arg == "concise" {
+				return fmt.Errorf("environment: %s cannot have -%s for engines", name, arg)
+			}
+		}
+	}
+	return nil
+}
+
 // list turns variables into what os/exec takes, sorted.
 func list(env map[string]string) []string {
 	out := make([]string, 0, len(env))

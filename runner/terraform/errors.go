@@ -9,14 +9,6 @@ import (
 // What Terraform and OpenTofu say, in one line and lower case. Their texts are
 // wrapped at the width of a terminal, so they are compared after unwrapping.
 var (
-	stalePhrases = []string{
-		"saved plan is stale",
-		"saved plan does not match the given state",
-		"does not match the current state lineage",
-		"plan file can no longer be applied because the state was changed",
-		"plan file was created with a different set of external dependency selections",
-		"plan file was created by a different version of",
-	}
 	initPhrases = []string{
 		"terraform init",
 		"tofu init",
@@ -35,7 +27,7 @@ var (
 	}
 	lockPhrase       = "error acquiring the state lock"
 	missingWorkspace = regexp.MustCompile(`workspace "?[^" ]+"? (does not exist|doesn't exist|not found)`)
-	lockInfo         = regexp.MustCompile(`(?m)^[│ ]*(ID|Who|Operation|Created):[ \t]*(.*?)[ \t]*$`)
+	lockInfo         = regexp.MustCompile(`(?m)^[│ ]*(ID|Path|Operation|Who|Created|Info):[ \t]*(.*?)[ \t]*$`)
 )
 
 // unwrap makes a text comparable: box drawing away, one space between words.
@@ -62,14 +54,6 @@ func classify(e *EngineError) error {
 	return e
 }
 
-// refused says whether an error text is the engine's refusal of a saved plan.
-// One that lacks what init had made when it was planned cannot be applied
-// either, and has to be made again.
-func refused(text string) bool {
-	text = unwrap(text)
-	return containsAny(text, stalePhrases) || needsInit(text)
-}
-
 // needsInit says whether an unwrapped error text asks for init.
 func needsInit(text string) bool { return containsAny(text, initPhrases) }
 
@@ -77,19 +61,33 @@ func needsInit(text string) bool { return containsAny(text, initPhrases) }
 // workspace.
 func needsWorkspace(text string) bool { return missingWorkspace.MatchString(text) }
 
+// stateLocked reads what the engine knows of the lock that it met. Of a field
+// that is there twice the first counts: the last one, Info, may hold anything,
+// lines that look like other fields too.
 func stateLocked(e *EngineError) *StateLockedError {
 	l := &StateLockedError{Err: e}
-	for _, m := range lockInfo.FindAllStringSubmatch(e.Output, -1) {
-		switch m[1] {
+	_, info, _ := strings.Cut(e.Output, "Lock Info:")
+	seen := map[string]bool{}
+	for _, m := range lockInfo.FindAllStringSubmatch(info, -1) {
+		name, value := m[1], m[2]
+		if seen[name] {
+			continue
+		}
+		seen[name] = true
+		switch name {
 		case "ID":
-			l.ID = m[2]
-		case "Who":
-			l.Who = m[2]
+			l.ID = value
+		case "Path":
+			l.Path = value
 		case "Operation":
-			l.Operation = m[2]
+			l.Operation = value
+		case "Who":
+			l.Who = value
 		case "Created":
 			// The form of time.Time.String; a text that is none leaves it zero.
-			l.Created, _ = time.Parse("2006-01-02 15:04:05.999999999 -0700 MST", m[2])
+			l.Created, _ = time.Parse("2006-01-02 15:04:05.999999999 -0700 MST", value)
+		case "Info":
+			l.Info = value
 		}
 	}
 	return l

@@ -92,8 +92,10 @@ type PlanResult struct {
 	Versions string // the engine's name and version, for people: "Terraform 1.11.4"
 }
 
-// ErrStalePlan says that the engine refused a saved plan because the state has
-// moved on. Nothing was applied.
+// ErrStalePlan says that the engine refused a saved plan, or would have to,
+// because the state has moved on, or because it cannot use that file: it is
+// damaged, or was made by another version, with other providers, or for another
+// state. Nothing was applied; a new plan can be.
 var ErrStalePlan = errors.New("the saved plan is stale")
 
 // ErrKilled says that a signal ended the engine while it applied: what it did is
@@ -159,9 +161,11 @@ func (e *EngineError) Unwrap() error { return e.Err }
 // StateLockedError says that somebody else has locked the state.
 type StateLockedError struct {
 	ID        string
+	Path      string // of the state or its lock, where the backend has such
 	Who       string // "user@host"
 	Operation string // "OperationTypeApply"
 	Created   time.Time
+	Info      string // what a backend adds; mostly empty
 	Err       *EngineError
 }
 

@@ -399,28 +399,6 @@ func TestPlanThatFails(t *testing.T) {
 	}
 }
 
-func TestLockedState(t *testing.T) {
-	r := newRig(t, terraform.Config{}, map[string]string{"app/main.tf": slowResource})
-	r.m.StateFile = r.file("state/app.tfstate")
-	r.plan(t)
-	applied := make(chan error, 1)
-	go func() { applied <- r.Apply(t.Context(), r.m, r.file("plan"), r.file("shim")) }()
-	waitFor(t, func() bool { return exists(filepath.Join(r.m.Dir, "started")) })
-
-	other := r.m
-	other.Key += "2"
-	_, err := r.Plan(t.Context(), other, r.file("plan2"), terraform.PlanOptions{})
-	var locked *terraform.StateLockedError
-	if !errors.As(err, &locked) || locked.ID == "" || locked.Who == "" || locked.Operation != "OperationTypeApply" ||
-		time.Since(locked.Created) > time.Hour || !strings.Contains(locked.Hint(), locked.ID) {
-		t.Errorf("Plan while the state is locked: %v, %+v", err, locked)
-	}
-	write(t, filepath.Join(r.m.Dir, "go"), "")
-	if err := <-applied; err != nil {
-		t.Error(err)
-	}
-}
-
 // slowResource says when its making has begun and waits for leave to end it.
 const slowResource = `
 resource "terraform_data" "a" {
