@@ -1,11 +1,13 @@
 package gitea_test
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/config"
@@ -175,4 +177,39 @@ func (h *harness) Fault(kind vcstest.FaultKind, n int) bool {
 		h.srv.Fail(giteatest.Fault{Kind: k, Times: n})
 	}
 	return ok
+}
+
+// TestRequestLimit has a host that answers three requests a minute: the fourth
+// is told when to come back, and is answered then.
+func TestRequestLimit(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	clock := func() time.Time { return now }
+	srv := giteatest.New(t, giteatest.Config{Limit: 3, Now: clock})
+	srv.CreateRepository("boss", "network", map[string]string{"live/vpc/main.tf": "# one\n"})
+	host, err := gitea.New(gitea.Config{URL: srv.URL, Token: srv.AddUser("holdfast", true), WebhookSecret: srv.Secret, Now: clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func() error {
+		_, err := host.Remote(t.Context(), vcs.Repository{Host: srv.Name, Owner: "boss", Name: "network"})
+		return err
+	}
+	first := now
+	for range 3 {
+		if err := ask(); err != nil {
+			t.Fatal(err)
+		}
+		now = now.Add(10 * time.Second)
+	}
+	var limit *vcs.RateLimitError
+	if err := ask(); !errors.As(err, &limit) || !limit.RetryAt.Equal(first.Add(time.Minute)) {
+		t.Fatalf("%v, want a RateLimitError until %v", err, first.Add(time.Minute))
+	}
+	now = limit.RetryAt
+	if err := ask(); err != nil {
+		t.Errorf("at the time that it said: %v", err)
+	}
+	if got := srv.Requests(); got.Total != 5 || got.Refused != 1 {
+		t.Errorf("requests %+v, want 5 with 1 refused", got)
+	}
 }

@@ -38,7 +38,7 @@ type request struct {
 
 type handler func(*request) (status int, answer any, err error)
 
-func (s *Server) routes() http.Handler {
+func (s *Server) routes() *http.ServeMux {
 	mux := http.NewServeMux()
 	const repo = "/api/v1/repos/{owner}/{repo}"
 	for pattern, h := range map[string]handler{

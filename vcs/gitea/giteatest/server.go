@@ -4,8 +4,8 @@
 //
 // A test acts as the people who use the host (Repository.Push, OpenPull,
 // Review, Merge), decides which webhooks arrive and in what order (Hold, Send,
-// Drop, Redeliver), makes calls fail (Fail), and reads what the program left
-// behind (Comments, Statuses, Calls).
+// Drop, Redeliver), makes calls fail (Fail) or limits them (Config.Limit), and
+// reads what the program left behind (Comments, Statuses, Calls, Requests).
 package giteatest
 
 import (
@@ -46,6 +46,12 @@ type Config struct {
 	PublicURL string
 	// Now is the server's clock. Defaults to time.Now.
 	Now func() time.Time
+	// Limit is how many API requests it answers in any Window; those beyond
+	// get 429 with Retry-After, as from a proxy before Gitea, which itself has
+	// no limit. Git's requests do not count. Defaults to 0, no limit.
+	Limit int
+	// Window is what Limit is for. Defaults to one minute.
+	Window time.Duration
 }
 
 // Server is the fake. Safe for concurrent use.
@@ -60,7 +66,7 @@ type Server struct {
 	t    TB
 	cfg  Config
 	git  *gittest.Handler
-	api  http.Handler
+	api  *http.ServeMux
 	stop chan struct{}
 
 	mu     sync.Mutex
@@ -68,6 +74,7 @@ type Server struct {
 	repos  map[string]*Repository
 	nextID int64
 	calls  []Call
+	passed []time.Time // requests within the limit in the last Window
 	faults []*Fault
 	hooks  hooks
 }
@@ -83,8 +90,10 @@ type user struct {
 type Call struct {
 	Method string
 	Path   string // without "/api/v1"
+	Route  string // the path with names in place of values, such as "/repos/{owner}/{repo}/pulls/{n}"; empty for Git's
 	User   string // whose token it carried
 	Status int    // 0 where the answer was withheld
+	Over   bool   // refused for Config.Limit
 	At     time.Time
 }
 
@@ -105,6 +114,9 @@ func New(t TB, cfg Config) *Server {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Window == 0 {
+		cfg.Window = time.Minute
 	}
 	ln, err := net.Listen("tcp", cfg.Addr)
 	if err != nil {
@@ -146,11 +158,15 @@ func New(t TB, cfg Config) *Server {
 
 // ServeHTTP answers Git's requests and the API's.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	isGit := gittest.IsGit(r)
+	if !isGit && !s.withinLimit(w, r) {
+		return
+	}
 	if f := s.fault(r); f != nil {
 		f.answer(s, w, r)
 		return
 	}
-	if gittest.IsGit(r) {
+	if isGit {
 		s.git.ServeHTTP(w, r)
 		return
 	}
@@ -171,30 +187,6 @@ type statusWriter struct {
 func (w *statusWriter) WriteHeader(status int) {
 	w.status = status
 	w.ResponseWriter.WriteHeader(status)
-}
-
-func (s *Server) record(r *http.Request, status int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c := Call{Method: r.Method, Path: strings.TrimPrefix(r.URL.Path, "/api/v1"), Status: status, At: s.cfg.Now()}
-	if u := s.userOf(r); u != nil {
-		c.User = u.login
-	}
-	s.calls = append(s.calls, c)
-}
-
-// Calls returns the API requests so far whose method is method (or any, if it
-// is empty) and whose path contains part.
-func (s *Server) Calls(method, part string) []Call {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var found []Call
-	for _, c := range s.calls {
-		if (method == "" || c.Method == method) && strings.Contains(c.Path, part) {
-			found = append(found, c)
-		}
-	}
-	return found
 }
 
 // AddUser makes a user and returns an access token. A site administrator may
