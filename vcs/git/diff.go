@@ -17,6 +17,7 @@ import (
 // and has no bounds.
 type treeDiff struct {
 	s       *filesystem.Storage
+	strict  bool // a name that cannot be written safely is a *PathError
 	changes object.Changes
 	seen    int // entries looked at
 }
@@ -53,6 +54,11 @@ func (d *treeDiff) walk(ctx context.Context, before, after plumbing.Hash, dir st
 		was, is := old[name], now[name]
 		if was == is {
 			continue
+		}
+		if d.strict {
+			if reason := unsafeName(name); reason != "" {
+				return &PathError{Path: dir + "/" + name, Reason: reason}
+			}
 		}
 		full := path.Join(dir, name)
 		if was.Mode != filemode.Dir && is.Mode != filemode.Dir {

@@ -12,9 +12,7 @@ import (
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
-	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
 	"github.com/go-git/go-git/v5/storage/filesystem"
-	"github.com/go-git/go-git/v5/storage/memory"
 
 	"holdfast/vcs"
 )
@@ -97,67 +95,7 @@ func (m *Mirrors) tryNote(ctx context.Context, mi *mirror, remote vcs.Remote, sh
 	if err != nil || len(made) == 0 {
 		return err
 	}
-	if err := mi.add(s, made); err != nil {
-		return err
-	}
-	hashes := make([]plumbing.Hash, len(made))
-	for i, o := range made {
-		hashes[i] = o.Hash()
-	}
-	tip := hashes[len(hashes)-1]
-	l, err := m.dial(ctx, remote, true)
-	if err != nil {
-		return err
-	}
-	defer l.close()
-	adv, err := l.advertised(ctx)
-	if err != nil {
-		return err
-	}
-	if adv.refs[NotesRef] != n.tip {
-		return errMoved
-	}
-	if err := l.push(ctx, s, packp.Command{Name: NotesRef, Old: n.tip, New: tip}, hashes); err != nil {
-		return err
-	}
-	return mi.setRef(s, NotesRef, tip)
-}
-
-// add writes objects to the mirror as one pack.
-func (mi *mirror) add(s *filesystem.Storage, made []plumbing.EncodedObject) error {
-	mem := memory.NewStorage()
-	var hashes []plumbing.Hash
-	for _, o := range made {
-		h, err := mem.SetEncodedObject(o)
-		if err != nil {
-			return fmt.Errorf("write objects: %w", err)
-		}
-		hashes = append(hashes, h)
-	}
-	mi.files.Lock()
-	defer mi.files.Unlock()
-	if err := copyObjects(s, mem, hashes); err != nil {
-		return fmt.Errorf("write objects: %w", err)
-	}
-	s.Reindex()
-	mi.changed()
-	return nil
-}
-
-// setRef moves one ref of the mirror.
-func (mi *mirror) setRef(s *filesystem.Storage, name plumbing.ReferenceName, h plumbing.Hash) error {
-	mi.files.Lock()
-	defer mi.files.Unlock()
-	all, err := refs(s)
-	if err != nil {
-		return err
-	}
-	all[name] = h
-	if err := writeRefs(mi.dir, "", all); err != nil {
-		return fmt.Errorf("write refs: %w", err)
-	}
-	mi.changed()
-	return nil
+	return m.publish(ctx, mi, s, remote, publication{ref: NotesRef, old: n.tip, made: made})
 }
 
 // notes is the content of NotesRef: the notes' blobs by commit. Git may spread
@@ -238,7 +176,7 @@ func (n notes) set(sha, text string, now time.Time) ([]plumbing.EncodedObject, e
 	if err := tree.Encode(treeObject); err != nil {
 		return nil, fmt.Errorf("encode notes: %w", err)
 	}
-	by := object.Signature{Name: "Holdfast", Email: "holdfast@localhost", When: now.UTC()}
+	by := signature(now)
 	c := &object.Commit{
 		Author: by, Committer: by,
 		Message:  "Report on " + sha + "\n",
