@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -252,15 +253,21 @@ func TestApplyThatFails(t *testing.T) {
 	if r := w.ended(1, store.RunFilter{Kind: store.KindApply})[0]; r.State != store.Failed {
 		t.Errorf("the apply is %s", r.State)
 	}
-	w.comment(number, "Cannot create server refused", "What was applied is in the state")
+	w.comment(number, "Cannot create server refused", "What was applied is in the state",
+		"Done: smallcloud_server.c, smallcloud_server.fine. Not done: smallcloud_server.refused.")
 	if s := w.workspace("c").State; s != runner.Pending {
 		t.Errorf("the workspace is %s", s)
 	}
 	// The next pull request mends it, and makes nothing twice.
 	w.repo.Push("mend", map[string]string{"c/more.tf": server("fine") + server("refused", "depends_on = [smallcloud_server.fine]")}, "Mend it")
+	first := number
 	number = w.repo.OpenPull(giteatest.OpenPull{Head: "mend"})
 	w.comment(number, "refused")
 	w.repo.Merge(number, "merge")
+	// Nothing piles on a broken workspace before a person has looked at it.
+	w.comment(number, "waits for pull request #"+strconv.Itoa(first), "Its apply is failed", "position 1")
+	w.repo.Grant("ada", "write")
+	w.repo.Comment(first, "ada", "holdfast unlock")
 	w.comment(number, "pplied")
 	w.quiet()
 	if w.cloud.created("fine") != 1 || len(w.cloud.resources()) != 3 {

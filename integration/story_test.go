@@ -286,7 +286,8 @@ func TestDirectMergeAndSquash(t *testing.T) {
 	w.quiet()
 }
 
-// TestDeletedRootModule destroys nothing and says so.
+// TestDeletedRootModule shows what destroying it would do, destroys nothing by
+// itself, and exactly that when somebody asks for it.
 func TestDeletedRootModule(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, map[string]string{"README.md": "empty"})
@@ -299,14 +300,47 @@ func TestDeletedRootModule(t *testing.T) {
 
 	w.repo.PushChange(gittest.Change{Branch: "gone", Delete: []string{"c/main.tf"}, Message: "Remove c"})
 	number := w.repo.OpenPull(giteatest.OpenPull{Head: "gone"})
-	w.comment(number, "deletes the root module")
+	w.comment(number, "deletes the root module", "1 to destroy", "smallcloud_server.c", "destroys nothing yet")
+	w.repo.Grant("ada", "write")
 	w.repo.Merge(number, "merge")
-	w.quiet()
-	if runs := w.runs(store.RunFilter{PullRequest: number}); len(runs) != 0 {
-		t.Errorf("runs of a deleted root module:\n%s", w.describe())
+	if run := w.ended(1, store.RunFilter{Kind: store.KindApply, PullRequest: number})[0]; run.State != store.Held {
+		t.Errorf("the destruction is %s: %s", run.State, run.Error)
 	}
-	if n := len(w.cloud.resources()); n != 1 {
-		t.Errorf("the cloud has %d resources instead of 1", n)
+	w.comment(number, "holdfast apply -w c", "holdfast unlock -w c")
+	w.quiet()
+	if n := len(w.cloud.resources()); n != 1 || w.workspace("c").State != runner.Held {
+		t.Errorf("the cloud has %d resources instead of 1, and c is %s", n, w.workspace("c").State)
+	}
+	w.repo.Comment(number, "ada", "holdfast apply -w c")
+	w.replied(number, "Applying: `c`")
+	if run := w.ended(2, store.RunFilter{Kind: store.KindApply, PullRequest: number})[0]; run.State != store.Applied {
+		t.Errorf("the destruction is %s: %s", run.State, run.Error)
+	}
+	w.quiet()
+	if n := len(w.cloud.resources()); n != 0 || w.workspace("c").Name != "" {
+		t.Errorf("the cloud has %d resources instead of none, and c is known as %+v", n, w.workspace("c"))
+	}
+}
+
+// TestDeletedRootModuleIsKept forgets a root module where somebody asks for that,
+// and leaves what it made.
+func TestDeletedRootModuleIsKept(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"README.md": "empty"})
+	w.repo.Grant("ada", "write")
+	w.start()
+	w.repo.Merge(w.openReviewed(app()+server("one")), "merge")
+	w.until("it is applied", func() bool { return w.workspace("app").State == runner.InSync })
+	w.repo.PushChange(gittest.Change{Branch: "gone", Delete: []string{"app/servers.tf"}, Message: "Remove app"})
+	number := w.repo.OpenPull(giteatest.OpenPull{Head: "gone"})
+	w.comment(number, "1 to destroy")
+	w.repo.Merge(number, "merge")
+	w.ended(1, store.RunFilter{Kind: store.KindApply, PullRequest: number})
+	w.repo.Comment(number, "ada", `holdfast unlock -m "it moves by hand"`)
+	w.replied(number, "does not look after it any more")
+	w.quiet()
+	if n := len(w.cloud.resources()); n != 1 || w.workspace("app").Name != "" {
+		t.Errorf("the cloud has %d resources instead of 1, and app is known as %+v", n, w.workspace("app"))
 	}
 }
 
@@ -318,7 +352,7 @@ func TestMergeWithoutApproval(t *testing.T) {
 	files["holdfast.hcl"] = "defaults {\n  apply {\n    requires = [\"approved\"]\n  }\n}\n"
 	w := newWorld(t, files)
 	w.start()
-	merge := func(branch, server1 string, approve bool) store.Run {
+	merge := func(branch, server1 string, approve bool) (int, store.Run) {
 		w.repo.Push(branch, map[string]string{"c/" + branch + ".tf": server(server1)}, branch)
 		number := w.repo.OpenPull(giteatest.OpenPull{Head: branch, Author: "ada"})
 		w.ended(1, store.RunFilter{Kind: store.KindPlan, PullRequest: number})
@@ -328,13 +362,17 @@ func TestMergeWithoutApproval(t *testing.T) {
 			w.repo.Review(number, "grace", "APPROVED", "good")
 		}
 		w.repo.Merge(number, "merge")
-		return w.ended(1, store.RunFilter{Kind: store.KindApply, PullRequest: number})[0]
+		return number, w.ended(1, store.RunFilter{Kind: store.KindApply, PullRequest: number})[0]
 	}
 	w.repo.Grant("grace", "write")
-	if run := merge("alone", "alone", false); run.State != store.Held || !strings.Contains(run.Error, "approved") {
+	number, run := merge("alone", "alone", false)
+	if run.State != store.Held || !strings.Contains(run.Error, "approved") {
 		t.Errorf("without approval: %s %s", run.State, run.Error)
 	}
-	if run := merge("seconded", "seconded", true); run.State != store.Applied {
+	w.repo.Comment(number, "grace", "holdfast unlock")
+	w.replied(number, "Unlocked: `c`")
+	// It brings the first one's change with it, which is a part of its plan.
+	if _, run := merge("seconded", "seconded", true); run.State != store.Applied {
 		t.Errorf("with approval: %s %s", run.State, run.Error)
 	}
 	w.quiet()

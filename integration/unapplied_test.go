@@ -37,16 +37,18 @@ func TestHalfAnApplyIsNotUndone(t *testing.T) {
 	}
 	w := newWorld(t, map[string]string{"a/main.tf": providers, "holdfast.hcl": correcting})
 	w.start()
-	propose := func(branch, text string) {
+	w.repo.Grant("ada", "write")
+	propose := func(branch, text string) int {
 		t.Helper()
 		w.repo.Push(branch, map[string]string{"a/main.tf": text}, branch)
 		number := w.repo.OpenPull(giteatest.OpenPull{Head: branch})
 		w.ended(1, store.RunFilter{Kind: store.KindPlan, PullRequest: number})
 		w.repo.Merge(number, "merge")
 		w.ended(1, store.RunFilter{Kind: store.KindApply, PullRequest: number})
+		return number
 	}
 	propose("make", main("small", ""))
-	propose("grow", main("large", `fail = "update"`))
+	broken := propose("grow", main("large", `fail = "update"`))
 	w.checkedTwice("a")
 	if got := w.cloud.attribute("first", "size"); got != "large" {
 		t.Errorf("what was applied is %v again", got)
@@ -54,6 +56,8 @@ func TestHalfAnApplyIsNotUndone(t *testing.T) {
 	if class := w.workspace("a").Class; class != string(plan.UnappliedCommit) {
 		t.Errorf("it is taken for %s", class)
 	}
+	w.repo.Comment(broken, "ada", "holdfast unlock")
+	w.replied(broken, "Unlocked: `a`")
 	propose("mend", main("large", ""))
 	w.cloud.set("first", "size", "enormous")
 	w.until("drift is corrected again", func() bool { return w.cloud.attribute("first", "size") == "large" })

@@ -1,0 +1,234 @@
+package runner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"holdfast/queue"
+	"holdfast/store"
+	"holdfast/vcs"
+)
+
+// eventApplied is an event of Holdfast's own: an apply before the merge has
+// ended, and the pull request may be ready to be merged.
+const eventApplied vcs.EventKind = "applied"
+
+const (
+	// mergeDelay lets the report be posted before the merge: a host may ask for
+	// its statuses.
+	mergeDelay = 3 * time.Second
+	// mergeRetry and maxMerges bound how often a host that does not merge is
+	// asked again for one commit.
+	mergeRetry = time.Minute
+	maxMerges  = 10
+)
+
+// early decides about the apply of one workspace before the merge: it goes on
+// showing the one that stands for this head, and makes one where a person asks
+// for the plan that is shown.
+func (r *Runner) early(ctx context.Context, pr vcs.PullRequest, before pullWorkspace, pw *pullWorkspace, shown store.Run, in runPayload, ask command) ([]plannedRun, error) {
+	if before.Apply != "" {
+		last, err := r.Store.Runs.Get(ctx, before.Apply)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return nil, err
+		}
+		stands := last.Commit == pr.HeadSHA || last.Inputs == in.Inputs
+		switch last.State {
+		case store.Applied, store.NoChanges:
+			pw.Applied = last.Commit
+		case store.Running, store.Unknown:
+			stands = true
+		case store.Superseded:
+			stands = false
+		}
+		// One whose plan was made again since is not what is shown.
+		if stands && (before.Plan == pw.Plan || !last.State.Ended()) {
+			pw.Apply = last.ID
+		}
+	}
+	if in.Workspace.Apply.On != "comment" || !ask.asks(verbApply, pw.Name) {
+		return nil, nil
+	}
+	seen, err := r.shownFor(ctx, ask, *pw, shown)
+	if err != nil || seen == nil {
+		return nil, err
+	}
+	result, err := json.Marshal(Result{Reviewed: seen.seen})
+	if err != nil {
+		return nil, err
+	}
+	in.Who, in.Author, in.Head, in.Early, in.Confirmed, in.Fresh, in.After = ask.who, pr.Author, pr.HeadSHA, true, true, seen.fresh, pw.After
+	run, err := r.newRun(ctx, store.Run{
+		Key:  fmt.Sprintf("early/%s#%d/%s/%s%s", pr.Repository, pr.Number, pw.Name, pr.HeadSHA, ask.key()),
+		Kind: store.KindApply, Repository: pr.Repository.String(), PullRequest: pr.Number, Commit: pr.HeadSHA, Result: result,
+	}, in)
+	if err != nil {
+		return nil, err
+	}
+	pw.Apply = run.ID
+	if run.State.Ended() {
+		return nil, nil
+	}
+	return []plannedRun{{run, in, queue.PriorityApply}}, nil
+}
+
+// shownFor returns the run whose plan a person confirms for an apply before the
+// merge: what the comment shows of this workspace. It returns nil where nothing
+// is to be applied.
+func (r *Runner) shownFor(ctx context.Context, ask command, pw pullWorkspace, shown store.Run) (*repeated, error) {
+	if pw.Apply != "" {
+		return r.applyAgain(ctx, ask, pw)
+	}
+	if shown.State != store.Planned {
+		return nil, nil
+	}
+	return &repeated{seen: shown.ID}, nil
+}
+
+// afterEarly has a pull request looked at again after an apply before its merge.
+// The workspace stays the pull request's until it is merged or closed: others
+// would undo what only its branch says.
+func (r *Runner) afterEarly(ctx context.Context, x *execution) error {
+	var rec pullRecord
+	if _, err := r.load(ctx, pullName(x.repo, x.run.PullRequest), &rec); err != nil {
+		return err
+	}
+	if rec.State != vcs.Open {
+		if _, err := r.disown(ctx, x.repo, x.run.Workspace, x.run.PullRequest); err != nil {
+			return err
+		}
+	}
+	if x.run.State != store.Applied && x.run.State != store.NoChanges {
+		return nil
+	}
+	return r.lookAgain(ctx, x.repo, x.run.PullRequest, x.run.ID, mergeDelay)
+}
+
+// lookAgain queues that a pull request is handled again after a while.
+func (r *Runner) lookAgain(ctx context.Context, repo vcs.Repository, number int, why string, after time.Duration) error {
+	e := vcs.Event{Kind: eventApplied, Repository: repo, Number: number}
+	payload, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	name := pullName(repo, number)
+	_, err = r.Queue.Enqueue(ctx, queue.Job{
+		Kind: JobEvent, Group: name, Key: "again/" + name + "/" + why, Priority: queue.PriorityPrompt,
+		RunAt: r.Clock().Add(after), Payload: payload,
+	})
+	return err
+}
+
+// automerge merges a pull request of which all is applied that is applied by
+// comments, where its workspaces ask for that.
+func (r *Runner) automerge(ctx context.Context, pr vcs.PullRequest, next *pullRecord, c *comparison) error {
+	method, ready, err := r.ready(ctx, *next, c)
+	if err != nil || !ready || pr.Draft {
+		return err
+	}
+	h, err := r.host(pr.Repository)
+	if err != nil {
+		return err
+	}
+	if h.merger == nil {
+		next.Notice = "All of this is applied. Merge the pull request, so that " + pr.BaseRef + " says what the cloud is."
+		return nil
+	}
+	next.Merges++
+	err = h.merger.Merge(ctx, pr.Repository, pr.Number, pr.HeadSHA, method)
+	if err == nil {
+		next.Notice = "All of this is applied, and the pull request is merged."
+		if err := r.audit(ctx, store.Entry{
+			ID: "merge/" + pullName(pr.Repository, pr.Number) + "/" + pr.HeadSHA, Action: "merge", Repository: pr.Repository.String(),
+			Why: fmt.Sprintf("all of pull request #%d is applied", pr.Number),
+		}); err != nil {
+			return err
+		}
+		return r.lookAgain(ctx, pr.Repository, pr.Number, "merged", time.Second) // its webhook may get lost
+	}
+	if rateLimited(r.Clock(), err) != err {
+		return err
+	}
+	next.Notice = fmt.Sprintf("All of this is applied, but %s does not merge the pull request: %s.", pr.Repository.Host, plainText(err.Error()))
+	if next.Merges >= maxMerges {
+		next.Notice += " Merge it by hand."
+		return nil
+	}
+	next.Notice += " It is asked again in a minute."
+	return r.lookAgain(ctx, pr.Repository, pr.Number, fmt.Sprintf("merge/%s/%d", pr.HeadSHA, next.Merges), mergeRetry)
+}
+
+// ready reports whether a pull request can be merged because of what is applied,
+// and by which method.
+func (r *Runner) ready(ctx context.Context, next pullRecord, c *comparison) (method string, ready bool, err error) {
+	applied := false
+	for _, pw := range next.Workspaces {
+		if len(pw.Problem) > 0 {
+			return "", false, nil
+		}
+		run, err := r.Store.Runs.Get(ctx, pw.Plan)
+		if err != nil {
+			return "", false, err
+		}
+		if pw.On != "comment" {
+			if run.State != store.Planned && run.State != store.NoChanges {
+				return "", false, nil
+			}
+			continue
+		}
+		if pw.Apply != "" {
+			if run, err = r.Store.Runs.Get(ctx, pw.Apply); err != nil {
+				return "", false, err
+			}
+		}
+		if !pw.Automerge || run.State != store.Applied && run.State != store.NoChanges {
+			return "", false, nil
+		}
+		applied = applied || pw.Applied != ""
+		if policy, _ := c.policy(pw.Name); method == "" {
+			method = policy.MergeMethod
+		}
+	}
+	return method, applied, nil
+}
+
+// leaveApplied says of the workspaces that a closed pull request has applied that
+// the default branch does not know of it.
+func (r *Runner) leaveApplied(ctx context.Context, pr vcs.PullRequest, old pullRecord) error {
+	for _, w := range old.Workspaces {
+		applied := w.Applied
+		if w.Apply != "" {
+			if err := r.supersedeWaiting(ctx, w.Apply, "the pull request was closed"); err != nil {
+				return err
+			}
+			if run, err := r.Store.Runs.Get(ctx, w.Apply); err == nil && run.State == store.Applied {
+				applied = run.Commit
+			}
+		}
+		if applied == "" {
+			continue
+		}
+		at := "workspace/" + pr.Repository.String() + "/" + w.Name
+		err := change(ctx, r, at, func(rec *WorkspaceRecord) {
+			if rec.AppliedCommit == applied {
+				rec.State = Pending
+				rec.Error = fmt.Sprintf("Pull request #%d was applied here at commit %s and closed without a merge: the default branch does not say what the cloud is. Merge that commit, or open a pull request that touches this workspace: its apply undoes it.", pr.Number, short(applied))
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// plainText is a host's words without what would format them.
+func plainText(s string) string {
+	out := []rune(s)
+	out = slices.DeleteFunc(out, func(c rune) bool { return c < ' ' || c == '`' || c == '<' || c == '>' || c == '[' || c == ']' })
+	return string(out[:min(len(out), 300)])
+}
