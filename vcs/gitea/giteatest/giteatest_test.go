@@ -118,13 +118,15 @@ func TestBranchGone(t *testing.T) {
 	state := func(n int) string {
 		t.Helper()
 		var p struct {
-			State string
-			Base  struct{ Ref string }
-			Head  struct{ Ref string }
+			State      string
+			Base, Head struct{ Ref string }
 		}
 		_, body := call(t, srv, admin, "GET", fmt.Sprintf("/repos/boss/network/pulls/%d", n), "")
 		if err := json.Unmarshal([]byte(body), &p); err != nil {
 			t.Fatal(err)
+		}
+		if got := r.Pull(n); got.State != p.State || got.Base != p.Base.Ref {
+			t.Errorf("Pull(%d) = %+v, and the API has %+v", n, got, p)
 		}
 		return p.State + " " + p.Head.Ref + " to " + p.Base.Ref
 	}
@@ -144,6 +146,14 @@ func TestBranchGone(t *testing.T) {
 	expect(t, in.take(t, srv), "pull_request reopened")
 	if got, want := state(lower), "open lower to main"; got != want {
 		t.Errorf("reopened it is %q, want %q", got, want)
+	}
+	merge := r.Merge(upper, "squash")
+	want := []giteatest.Pull{
+		{Number: lower, Title: "lower", Author: "boss", State: "open", Head: "lower", HeadSHA: r.Git.Head("lower"), Base: "main"},
+		{Number: upper, Title: "upper", Author: "boss", State: "closed", Merged: true, MergeSHA: merge, Head: "upper", HeadSHA: r.Git.Head("upper"), Base: "main"},
+	}
+	if diff := cmp.Diff(want, r.Pulls()); diff != "" {
+		t.Errorf("pull requests (-want +got):\n%s", diff)
 	}
 }
 

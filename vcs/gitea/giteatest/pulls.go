@@ -88,6 +88,50 @@ func (r *Repository) openPull(o OpenPull) (*pull, error) {
 	return p, nil
 }
 
+// Pull is a pull request as it is now.
+type Pull struct {
+	Number   int
+	Title    string
+	Body     string
+	Author   string
+	State    string // "open" or "closed"
+	Merged   bool
+	MergeSHA string // only when Merged
+	Head     string // the branch
+	HeadSHA  string
+	Base     string // the branch
+}
+
+// Pull returns a pull request.
+func (r *Repository) Pull(number int) Pull {
+	r.s.t.Helper()
+	var found Pull
+	r.do(number, func(p *pull) error {
+		found = r.describe(p)
+		return nil
+	})
+	return found
+}
+
+// Pulls returns all pull requests, by number.
+func (r *Repository) Pulls() []Pull {
+	r.s.t.Helper()
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	var all []Pull
+	for _, p := range r.sorted() {
+		all = append(all, r.describe(p))
+	}
+	return all
+}
+
+func (r *Repository) describe(p *pull) Pull {
+	return Pull{
+		Number: p.number, Title: p.title, Body: p.body, Author: p.author, State: p.state,
+		Merged: p.merged, MergeSHA: p.mergeSHA, Head: p.head, HeadSHA: r.pullRef(p), Base: p.base,
+	}
+}
+
 func (p *pull) draft() bool {
 	t := strings.ToUpper(p.title)
 	return strings.HasPrefix(t, "WIP:") || strings.HasPrefix(t, "[WIP]")
