@@ -35,7 +35,10 @@ func newInbox(t *testing.T, status int) *inbox {
 	t.Helper()
 	in := &inbox{}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return // the sender is being closed at the end of the test
+		}
 		var p struct{ Action string }
 		if err := json.Unmarshal(body, &p); err != nil {
 			t.Errorf("body: %v", err)
