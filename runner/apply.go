@@ -24,31 +24,95 @@ var errDetached = errors.New("the engine goes on without this process")
 // apply carries out a merged change of one workspace.
 func (r *Runner) apply(ctx context.Context, x *execution) (verdict, error) {
 	if x.earlier != stepApply && x.run.State != store.Unknown {
-		if v, err := x.outdated(ctx); v != nil || err != nil {
+		if v, err := x.mayBegin(ctx); v != nil || err != nil {
 			return deref(v), err
-		}
-		if v, err := x.dependencies(ctx); v != nil || err != nil {
-			return deref(v), err
-		}
-		if err := x.whileHeld(ctx); err != nil {
-			return verdict{}, err
-		}
-		if x.in.Workspace.Apply.On == "comment" && !x.in.Confirmed {
-			return verdict{store.Held, "This workspace is applied on a comment (apply.on), not by the merge."}, nil
-		}
-		if x.in.Refused != "" {
-			return verdict{store.Held, x.in.Refused}, nil
 		}
 	}
 	seen, err := r.reviewedBy(ctx, x.result.Reviewed)
 	if err != nil {
 		return verdict{}, err
 	}
-	return x.carryOut(ctx, "pull request #"+fmt.Sprint(x.run.PullRequest), func(p *plan.Plan) string {
+	who := fmt.Sprintf("pull request #%d", x.run.PullRequest)
+	if x.in.Pushed {
+		who = "the push of " + short(x.run.Commit)
+	}
+	return x.carryOut(ctx, who, seen, func(p *plan.Plan) string {
+		if x.in.Pushed && x.in.Workspace.Apply.OnPush {
+			return ""
+		}
 		c, why := applyGate(seen, p, x.in.Workspace.Apply, x.in.Confirmed)
 		x.result.Comparison = c
+		if why != "" && c != nil {
+			why += fmt.Sprintf(" The reviewed plan is %s, today's is %s; what differs is shown with them.", short(seen.plan.Digest(r.DigestKey)), short(x.result.Digest))
+		}
+		if why == "" && x.in.Destroy && !x.in.Confirmed {
+			why = "Its root module is gone from the default branch, and this plan destroys what it made. Nothing is destroyed unless somebody asks for it."
+		}
 		return why
 	})
+}
+
+// mayBegin asks all that can keep an apply from beginning: nil where nothing
+// does, a verdict where a person has to act, a snooze where it has to wait. The
+// workspace is taken early, so that it is kept while the apply waits.
+func (x *execution) mayBegin(ctx context.Context) (*verdict, error) {
+	for _, ask := range []func(context.Context) (*verdict, error){
+		x.outdated, wait(x.own), x.branchStands, x.appliedEarly, x.madeAgain, x.dependencies, wait(x.whileHeld), x.onComment, x.required,
+	} {
+		if v, err := ask(ctx); v != nil || err != nil {
+			return v, err
+		}
+	}
+	return nil, nil
+}
+
+// wait makes a question without a verdict one of mayBegin's.
+func wait(ask func(context.Context) error) func(context.Context) (*verdict, error) {
+	return func(ctx context.Context) (*verdict, error) { return nil, ask(ctx) }
+}
+
+// onComment holds a merge where only a person's comment applies.
+func (x *execution) onComment(context.Context) (*verdict, error) {
+	if x.in.Workspace.Apply.On == "comment" && !x.in.Confirmed && !x.in.Destroy {
+		return &verdict{store.Held, "This workspace is applied on a comment (apply.on), not by the merge."}, nil
+	}
+	return nil, nil
+}
+
+// appliedEarly ends the apply of a merge whose content was applied before it.
+func (x *execution) appliedEarly(ctx context.Context) (*verdict, error) {
+	if x.in.Workspace.Apply.On != "comment" || x.in.Early || x.in.Destroy {
+		return nil, nil
+	}
+	var rec WorkspaceRecord
+	if _, err := x.r.load(ctx, workspaceName(x.repo, x.run.Workspace), &rec); err != nil {
+		return nil, err
+	}
+	if rec.AppliedInputs == "" || rec.AppliedInputs != x.run.Inputs || rec.Unfinished != "" {
+		return nil, nil
+	}
+	x.note("Applied before the merge, at commit " + short(rec.AppliedCommit) + ".")
+	return &verdict{state: store.NoChanges}, nil
+}
+
+// madeAgain ends the destruction of a root module that is there again.
+func (x *execution) madeAgain(ctx context.Context) (*verdict, error) {
+	if !x.in.Destroy {
+		return nil, nil
+	}
+	var known repositoryRecord
+	if _, err := x.r.load(ctx, "repository/"+x.repo.String(), &known); err != nil {
+		return nil, err
+	}
+	again := slices.ContainsFunc(known.Workspaces, func(w knownWorkspace) bool {
+		return w.Name == x.run.Workspace || w.Dir == x.in.Workspace.Dir && w.Workspace.Workspace == x.in.Workspace.Workspace
+	})
+	if in, err := x.r.Git.IsAncestor(ctx, x.repo, x.run.Commit, known.SHA); err != nil || !in || !again {
+		return nil, nil // also while the default branch is not known as far as this merge
+	}
+	x.note("The default branch has this root module again, so nothing is destroyed.")
+	x.result.Contained = true
+	return &verdict{state: store.NoChanges}, nil
 }
 
 // reviewedBy returns a run with its plan.
@@ -75,6 +139,7 @@ func (x *execution) outdated(ctx context.Context) (*verdict, error) {
 		in, err := x.r.Git.IsAncestor(ctx, x.repo, x.run.Commit, rec.AppliedCommit)
 		if err == nil && in {
 			x.note("Commit " + short(rec.AppliedCommit) + ", which contains this merge, is applied already.")
+			x.result.Contained = true
 			return &verdict{state: store.NoChanges}, nil
 		}
 	}
@@ -111,10 +176,15 @@ func (x *execution) dependencies(ctx context.Context) (*verdict, error) {
 	for _, name := range x.in.After {
 		i := slices.IndexFunc(runs, func(r store.Run) bool { return r.Workspace == name }) // the newest
 		if i < 0 {
+			if v, err := x.notYet(ctx, name); v != nil || err != nil {
+				return v, err
+			}
 			continue // not a part of this merge, or gone from it
 		}
 		switch runs[i].State {
-		case store.Applied, store.NoChanges:
+		case store.NoChanges:
+		case store.Applied:
+			x.moved = true
 		case store.Queued, store.Running, store.Unknown:
 			return nil, x.wait(ctx, "waits for "+name+", which it depends on", time.Second)
 		default:
@@ -124,13 +194,39 @@ func (x *execution) dependencies(ctx context.Context) (*verdict, error) {
 	return nil, nil
 }
 
+// notYet holds an apply before the merge while something that it depends on has
+// a plan in the same pull request that is not applied.
+func (x *execution) notYet(ctx context.Context, name string) (*verdict, error) {
+	if !x.in.Early {
+		return nil, nil
+	}
+	var rec pullRecord
+	if _, err := x.r.load(ctx, pullName(x.repo, x.run.PullRequest), &rec); err != nil {
+		return nil, err
+	}
+	on := rec.workspace(name)
+	if on.Plan == "" {
+		return nil, nil
+	}
+	run, err := x.r.Store.Runs.Get(ctx, on.Plan)
+	if err != nil || run.State == store.NoChanges {
+		return nil, err
+	}
+	how := "Comment `holdfast apply -w " + plainWord(name) + "` first."
+	if on.On != "comment" {
+		how = "The merge applies that one."
+	}
+	return &verdict{store.Held, fmt.Sprintf("It depends on %s, which is not applied yet. %s", name, how)}, nil
+}
+
 // maxApplies bounds the applies of one merge that are looked at.
 const maxApplies = 10_000
 
 // carryOut makes the cloud match the run's commit if gate lets the plan pass:
-// it takes the workspace's lock, finds out what an earlier attempt left, plans,
-// asks gate (which answers why not), and applies.
-func (x *execution) carryOut(ctx context.Context, who string, gate func(*plan.Plan) string) (verdict, error) {
+// it takes the workspace's lock, finds out what an earlier attempt left, plans
+// unless the plan that was seen still stands, asks gate (which answers why not),
+// and applies.
+func (x *execution) carryOut(ctx context.Context, who string, seen reviewed, gate func(*plan.Plan) string) (verdict, error) {
 	ctx, lease, err := x.r.Locker.Hold(ctx, lock.Key(workspaceName(x.repo, x.run.Workspace)), lock.Holder{
 		ID: "run/" + x.run.ID, Who: who, Why: string(x.run.Kind) + " of " + short(x.run.Commit),
 	}, x.r.LeaseTTL)
@@ -151,26 +247,38 @@ func (x *execution) carryOut(ctx context.Context, who string, gate func(*plan.Pl
 		return verdict{}, err
 	}
 	defer release()
-	for range 3 {
-		v, err := x.planAndApply(ctx, m, lease, gate)
+	p, file, err := x.savedPlan(ctx, m, seen)
+	if err != nil {
+		return verdict{}, err
+	}
+	for range 4 {
+		if p == nil {
+			var done *verdict
+			x.result.Saved = false
+			if p, file, done, err = x.anyChanges(ctx, m); done != nil || err != nil {
+				return deref(done), err
+			}
+		}
+		if why := gate(p); why != "" {
+			return verdict{store.Held, why}, x.keepHeld(ctx, m, file)
+		}
+		v, err := x.applyFile(ctx, m, lease, file)
 		if !errors.Is(err, terraform.ErrStalePlan) {
 			return v, err
 		}
-		x.log.Printf("The state moved between plan and apply; planning again.\n")
+		x.log.Printf("The engine does not take this plan any more: the state has moved on since it was made, or the engine is another one. Planning again.\n")
+		p = nil
 	}
 	return verdict{store.Held, "The state was changed by somebody else each time between plan and apply."}, nil
 }
 
-// planAndApply plans, asks gate, and applies that very plan file.
-func (x *execution) planAndApply(ctx context.Context, m terraform.Module, lease *lock.Held, gate func(*plan.Plan) string) (verdict, error) {
-	p, file, done, err := x.anyChanges(ctx, m)
-	if done != nil || err != nil {
-		return deref(done), err
+// keepHeld keeps the plan of an apply that is held, for the person who lets it
+// go on.
+func (x *execution) keepHeld(ctx context.Context, m terraform.Module, file string) error {
+	if err := x.lookForLeftovers(ctx, m); err != nil {
+		return err
 	}
-	if why := gate(p); why != "" {
-		return verdict{store.Held, why}, x.keepPlanFile(ctx, file)
-	}
-	return x.applyFile(ctx, m, lease, file)
+	return x.keepPlanFile(ctx, file)
 }
 
 // applyFile applies a plan file that passed the gate. From here on the cloud
@@ -207,6 +315,12 @@ func (x *execution) applyFile(ctx context.Context, m terraform.Module, lease *lo
 	if errors.Is(err, terraform.ErrStalePlan) {
 		return verdict{}, x.startOver(ctx, err)
 	}
+	if locked := (*terraform.StateLockedError)(nil); errors.As(err, &locked) {
+		if err := x.startOver(ctx, nil); err != nil {
+			return verdict{}, err
+		}
+		return verdict{}, x.waitForState(ctx, locked)
+	}
 	if ctx.Err() != nil {
 		return verdict{}, x.interrupted(ctx, err)
 	}
@@ -215,9 +329,25 @@ func (x *execution) applyFile(ctx context.Context, m terraform.Module, lease *lo
 		return deref(v), err
 	}
 	if v := failure(ctx, err); v != nil {
-		return *v, nil
+		return *v, x.account(ctx)
 	}
 	return verdict{}, err
+}
+
+// account keeps what a failed apply completed, for people.
+func (x *execution) account(ctx context.Context) error {
+	x.log.Close()
+	text, err := x.r.Store.Artifacts.Get(ctx, logKey(x.run.ID))
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("read the log of run %s: %w", x.run.ID, err)
+	}
+	x.result.Done = nil
+	for _, step := range terraform.Done(text) {
+		if !step.Failed {
+			x.result.Done = append(x.result.Done, step.Address)
+		}
+	}
+	return nil
 }
 
 // auditApply writes who applies what into the audit trail.
@@ -228,24 +358,48 @@ func (x *execution) auditApply(ctx context.Context) error {
 	})
 }
 
-// afterApply keeps what is known of the workspace, and has the plans that it
-// made stale made again. It may be done twice.
+// afterApply keeps what is known of the workspace, gives it back, and has the
+// plans that it made stale made again. It may be done twice.
 func (r *Runner) afterApply(ctx context.Context, x *execution) error {
 	if x.run.State == store.Applied {
 		if err := r.staleAfter(ctx, x.repo, x.run); err != nil {
 			return err
 		}
 	}
+	done := x.run.State == store.Applied || x.run.State == store.NoChanges
+	var err error
+	if x.in.Destroy && done && !x.result.Contained {
+		err = r.Store.Records.Delete(ctx, workspaceName(x.repo, x.run.Workspace))
+	} else if x.run.State != store.Superseded {
+		err = r.knownAfter(ctx, x)
+	}
+	if err != nil {
+		return err
+	}
+	if x.in.Early {
+		return r.afterEarly(ctx, x)
+	}
+	if done {
+		_, err = r.disown(ctx, x.repo, x.run.Workspace, x.run.PullRequest)
+	}
+	return err
+}
+
+// knownAfter keeps what is known of the workspace after an apply.
+func (r *Runner) knownAfter(ctx context.Context, x *execution) error {
 	return r.changeWorkspace(ctx, x.repo, x.in.Workspace, func(rec *WorkspaceRecord) {
 		if rec.AppliedAt.After(x.run.EndedAt) {
 			return // a retry, after a later apply: its news are old
+		}
+		if x.in.Early && x.run.State != store.Applied && x.run.State != store.NoChanges && rec.Unfinished != x.run.Commit {
+			return // nothing was merged, and nothing was done
 		}
 		rec.Error = ""
 		switch x.run.State {
 		case store.Applied, store.NoChanges:
 			rec.State = InSync
-			if contained := len(x.result.Engine) == 0; contained {
-				return // a later commit is applied already; see outdated
+			if x.result.Contained {
+				return
 			}
 			rec.AppliedCommit, rec.AppliedInputs, rec.AppliedAt = x.run.Commit, x.run.Inputs, x.run.EndedAt
 			rec.Class, rec.Unfinished = "", ""

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,18 @@ const (
 	verbHold    = "hold"
 	verbRelease = "release"
 	verbHelp    = "help"
+
+	verbUnlock   = "unlock"
+	verbRollback = "rollback"
+	verbImport   = "import"
+	verbStateRm  = "state rm"
+	verbReset    = "reset"
+)
+
+// verbs are all of them. Those of offByDefault need the server's consent.
+var (
+	verbs        = []string{verbPlan, verbApply, verbUnlock, verbRollback, verbDrift, verbHold, verbRelease, verbImport, verbStateRm, verbReset, verbHelp}
+	offByDefault = []string{verbImport, verbStateRm}
 )
 
 // command is what somebody wrote in a comment, or what Holdfast asks of itself
@@ -35,7 +48,8 @@ type command struct {
 	who     string   // empty: Holdfast itself
 	comment int64
 	length  time.Duration // of a hold
-	why     string        // of a hold
+	why     string        // of a hold, or of who unlocks
+	state   *stateCommand // of an import or a state rm
 	after   string        // the applied commit that made plans stale
 }
 
@@ -43,10 +57,15 @@ type command struct {
 const commandHelp = "Commands, as the first words of a new comment:\n\n" +
 	"| command | what it does |\n| --- | --- |\n" +
 	"| `holdfast plan` | plans again |\n" +
-	"| `holdfast apply` | after the merge: tries a failed apply again, and applies exactly the plan that a held one shows |\n" +
+	"| `holdfast apply` | applies the plan that is shown, where `apply.on` is `comment`; tries a failed apply again; applies exactly the plan that a held one shows |\n" +
+	"| `holdfast unlock` | gives back what this pull request has locked, so that others go on |\n" +
+	"| `holdfast rollback` | after the merge: opens a pull request that takes it back |\n" +
 	"| `holdfast drift` | checks the repository's workspaces for drift now |\n" +
 	"| `holdfast hold 4h -m \"why\"` | nothing is applied or corrected for that time; plans go on |\n" +
 	"| `holdfast release` | ends a hold |\n" +
+	"| `holdfast import -w NAME ADDRESS ID` | takes something that exists into the state, as a part of this pull request's plan |\n" +
+	"| `holdfast state rm -w NAME ADDRESS` | forgets a resource and leaves it in the cloud, as a part of this pull request's plan |\n" +
+	"| `holdfast reset -w NAME` | takes back `import` and `state rm` |\n" +
 	"| `holdfast help` | shows this |\n\n" +
 	"`-w NAME` (or a glob, several times) names workspaces. Commands need write permission; edited and quoted comments count for nothing."
 
@@ -68,7 +87,10 @@ func parseCommand(body string) (c command, ok bool, err error) {
 		return command{verb: verbHelp}, true, nil
 	}
 	c.verb = words[1]
-	verbs := []string{verbPlan, verbApply, verbDrift, verbHold, verbRelease, verbHelp}
+	args := words[2:]
+	if c.verb == "state" && len(args) > 0 {
+		c.verb, args = c.verb+" "+args[0], args[1:]
+	}
 	if !slices.Contains(verbs, c.verb) {
 		text := fmt.Sprintf("There is no command `%s`.", plainWord(c.verb))
 		if near := workspaces.Nearest(c.verb, verbs); near != "" {
@@ -76,7 +98,6 @@ func parseCommand(body string) (c command, ok bool, err error) {
 		}
 		return c, true, &commandError{text + " `holdfast help` lists all."}
 	}
-	args := words[2:]
 	if c.verb == verbHold {
 		if len(args) > 0 {
 			c.length, err = ParseHold(args[0])
@@ -86,6 +107,15 @@ func parseCommand(body string) (c command, ok bool, err error) {
 		}
 		args = args[1:]
 	}
+	rest, err := c.flags(args)
+	if err != nil {
+		return c, true, err
+	}
+	return c, true, c.positional(rest)
+}
+
+// flags reads -w and -m, and returns the other words.
+func (c *command) flags(args []string) (rest []string, err error) {
 	for len(args) > 0 {
 		name, joined := strings.CutPrefix(args[0], "-w=")
 		switch {
@@ -93,21 +123,42 @@ func parseCommand(body string) (c command, ok bool, err error) {
 			args = args[1:]
 		case args[0] == "-w" && len(args) > 1:
 			name, args = args[1], args[2:]
-		case args[0] == "-m" && len(args) > 1 && c.verb == verbHold:
+		case args[0] == "-m" && len(args) > 1 && (c.verb == verbHold || c.verb == verbUnlock):
 			c.why, args = args[1], args[2:]
 			continue
 		default:
-			return c, true, &commandError{fmt.Sprintf("`%s` is not understood here. Workspaces are named with `-w NAME`.", plainWord(args[0]))}
+			rest, args = append(rest, args[0]), args[1:]
+			continue
 		}
 		if !doublestar.ValidatePattern(name) {
-			return c, true, &commandError{fmt.Sprintf("`%s` is not a name or a glob.", plainWord(name))}
+			return nil, &commandError{fmt.Sprintf("`%s` is not a name or a glob.", plainWord(name))}
 		}
 		c.match = append(c.match, name)
 	}
-	return c, true, nil
+	return rest, nil
+}
+
+// positional reads the words that are no flags.
+func (c *command) positional(rest []string) error {
+	want := map[string]int{verbImport: 2, verbStateRm: 1}[c.verb]
+	if len(rest) > want || want > 0 && strings.HasPrefix(strings.Join(rest, ""), "-") {
+		return &commandError{fmt.Sprintf("`%s` is not understood here. Workspaces are named with `-w NAME`.", plainWord(rest[min(want, len(rest)-1)]))}
+	}
+	if want == 0 {
+		return nil
+	}
+	if len(rest) < want || len(c.match) != 1 {
+		return &commandError{"It is written `holdfast import -w NAME ADDRESS ID` or `holdfast state rm -w NAME ADDRESS`, with one workspace."}
+	}
+	c.state = &stateCommand{Address: rest[0]}
+	if c.verb == verbImport {
+		c.state.ID = rest[1]
+	}
+	return nil
 }
 
 // splitWords splits a line at its blanks; what is between quotes is one word.
+// Quotes inside a word are a part of it, as in addresses: x.y["key"].
 func splitWords(line string) []string {
 	var words []string
 	var word strings.Builder
@@ -116,7 +167,7 @@ func splitWords(line string) []string {
 		switch {
 		case quote != 0 && r == quote:
 			quote = 0
-		case quote == 0 && (r == '"' || r == '\''):
+		case quote == 0 && (r == '"' || r == '\'') && (!inside || strings.HasSuffix(word.String(), "=")):
 			quote, inside = r, true
 		case quote == 0 && unicode.IsSpace(r):
 			if inside {
@@ -164,12 +215,37 @@ func (c command) asks(verb, workspace string) bool {
 	if c.verb != verb {
 		return false
 	}
-	for _, glob := range c.match {
+	return matches(c.match, workspace)
+}
+
+// matches reports whether a workspace is named, or meant by a glob; without any,
+// all are.
+func matches(globs []string, workspace string) bool {
+	for _, glob := range globs {
 		if ok, err := doublestar.Match(glob, workspace); ok && err == nil || glob == workspace {
 			return true
 		}
 	}
-	return len(c.match) == 0
+	return len(globs) == 0
+}
+
+// replans reports whether c asks for a new plan of the workspace.
+func (c command) replans(workspace string) bool {
+	return c.asks(verbPlan, workspace) || c.asks(verbImport, workspace) || c.asks(verbStateRm, workspace) || c.asks(verbReset, workspace)
+}
+
+// command takes in what somebody asks for beside the configuration; the last
+// word on an address counts.
+func (w *pullWorkspace) command(c command) {
+	switch {
+	case c.asks(verbReset, w.Name):
+		w.Commands = nil
+	case c.state != nil && c.asks(c.verb, w.Name):
+		next := *c.state
+		next.Who = c.who
+		w.Commands = slices.DeleteFunc(slices.Clone(w.Commands), func(o stateCommand) bool { return o.Address == next.Address })
+		w.Commands = append(w.Commands, next)
+	}
 }
 
 // commented carries out the command in a comment, or answers why not. Doing it
@@ -196,8 +272,14 @@ func (r *Runner) commented(ctx context.Context, e vcs.Event) error {
 		answer = "Commands need write permission in this repository, so nothing was done."
 	case errors.As(err, &wrong):
 		answer = wrong.text
+	case slices.Contains(offByDefault, c.verb) && !slices.Contains(r.Commands, c.verb):
+		answer = fmt.Sprintf("`%s` is off on this server; `commands` in its server file allows it.", c.verb)
 	case c.verb == verbHelp:
 		answer = commandHelp
+	case c.verb == verbUnlock:
+		answer, err = r.unlock(ctx, e, c)
+	case c.verb == verbRollback:
+		answer, err = r.rollback(ctx, h, e)
 	case c.verb == verbHold, c.verb == verbRelease:
 		answer, err = r.hold(ctx, e.Repository, c)
 	case c.verb == verbDrift:
@@ -235,19 +317,42 @@ func (r *Runner) asked(ctx context.Context, e vcs.Event, c command) (answer stri
 			}
 		}
 	}
+	list := strings.Join(names, ", ")
 	switch {
 	case len(names) > 0 && c.verb == verbPlan:
-		return "Planning again: " + strings.Join(names, ", ") + ".", nil
+		return "Planning again: " + list + ".", nil
+	case len(names) > 0 && c.verb == verbApply:
+		return "Applying: " + list + ". What is applied is the plan that was shown, or less of it.", nil
+	case len(names) > 0 && c.verb == verbReset:
+		return "Taken back; planning again: " + list + ".", nil
 	case len(names) > 0:
-		return "Applying: " + strings.Join(names, ", ") + ". What is applied is the plan that was shown, or less of it.", nil
+		return "Planning " + list + " with it. It is done when that plan is applied, and `holdfast reset` takes it back.", nil
 	case c.verb == verbApply && rec.State == vcs.Open:
-		return "Merging this pull request applies its plans.", nil
+		return r.nothingToApply(ctx, rec, c)
 	case c.verb == verbApply:
 		return "There is no failed or held apply here to go on with.", nil
 	case rec.State != vcs.Open:
 		return "Only an open pull request is planned.", nil
 	}
 	return "No workspace of this pull request has that name.", nil
+}
+
+// nothingToApply says why `holdfast apply` did nothing on an open pull request.
+func (r *Runner) nothingToApply(ctx context.Context, rec pullRecord, c command) (string, error) {
+	for _, w := range rec.Workspaces {
+		if w.On != "comment" || !c.asks(verbApply, w.Name) || w.Plan == "" {
+			continue
+		}
+		run, err := r.Store.Runs.Get(ctx, cmp.Or(w.Apply, w.Plan))
+		if err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("There is nothing to apply now: the %s of `%s` is %s.", run.Kind, plainWord(w.Name), run.State), nil
+	}
+	if !slices.ContainsFunc(rec.Workspaces, func(w pullWorkspace) bool { return c.asks(verbApply, w.Name) }) {
+		return "No workspace of this pull request has that name.", nil
+	}
+	return "Merging this pull request applies its plans.", nil
 }
 
 // key is the end of the keys of the runs that a command asked for.

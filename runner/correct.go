@@ -41,7 +41,7 @@ func (r *Runner) correct(ctx context.Context, x *execution) (verdict, error) {
 	if err != nil {
 		return verdict{}, err
 	}
-	return x.carryOut(ctx, "drift correction", func(p *plan.Plan) string {
+	return x.carryOut(ctx, "drift correction", reviewed{}, func(p *plan.Plan) string {
 		if seen.plan == nil {
 			return "The plan of the drift check is not stored any more."
 		}

@@ -98,6 +98,23 @@ func (r *Runner) supersede(ctx context.Context, id, why string) error {
 	}
 }
 
+// supersedeWaiting ends a run that has not begun; one that has goes on.
+func (r *Runner) supersedeWaiting(ctx context.Context, id, why string) error {
+	for {
+		run, err := r.Store.Runs.Get(ctx, id)
+		if errors.Is(err, store.ErrNotFound) || err == nil && run.State != store.Queued {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		run.State, run.Error, run.EndedAt = store.Superseded, why, r.Clock()
+		if _, err = r.Store.Runs.Update(ctx, r.Clock(), run); !errors.Is(err, store.ErrConflict) {
+			return err // its job finds the run ended
+		}
+	}
+}
+
 // cancelJob cancels the unfinished job of that key, if there is one.
 func (r *Runner) cancelJob(ctx context.Context, key string) error {
 	jobs, err := r.Queue.List(ctx, queue.Filter{Key: key})

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"holdfast/queue"
 	"holdfast/store"
@@ -29,6 +30,8 @@ func (r *Runner) handleEvent(ctx context.Context, job queue.Job) error {
 		return r.commented(ctx, e)
 	case eventReplan:
 		return r.replan(ctx, e)
+	case eventApplied:
+		return r.pullRequest(ctx, e.Repository, e.Number, command{})
 	}
 	return nil
 }
@@ -50,7 +53,7 @@ func (r *Runner) pushed(ctx context.Context, e vcs.Event) error {
 	if e.Branch != remote.DefaultBranch {
 		return nil
 	}
-	return r.refresh(ctx, e.Repository)
+	return rateLimited(r.Clock(), r.refresh(ctx, e.Repository, e.Sender))
 }
 
 // pullRequest makes a pull request's runs what its state asks for, and what a
@@ -106,7 +109,10 @@ func (r *Runner) opened(ctx context.Context, pr vcs.PullRequest, old pullRecord,
 		return nil
 	}
 	next.MergeBase, next.Trusted = c.base, c.target
-	affected := c.head.Affected(c.changed, c.baseConfig)
+	affected, err := r.concerned(ctx, pr.Repository, old, c)
+	if err != nil {
+		return err
+	}
 	if len(affected) == 0 {
 		next.Notice = "No workspace is affected."
 		return r.settle(ctx, pr, old, next, nil)
@@ -115,41 +121,121 @@ func (r *Runner) opened(ctx context.Context, pr vcs.PullRequest, old pullRecord,
 		next.Notice = "This branch is behind " + pr.BaseRef + ". What is planned is the branch as it is; after the merge the plan is made again, and applied only if it is the same change."
 	}
 	var jobs []plannedRun
-	for _, a := range inOrder(c.head, affected) {
-		pw := pullWorkspace{Name: a.Workspace.Name, Dir: a.Workspace.Dir, Because: a.Because, Deleted: a.Deleted, After: dependsOn(c.head, a.Workspace)}
-		if a.Deleted {
-			if had, err := r.hadResources(ctx, pr.Repository, a.Workspace); err != nil {
-				return err
-			} else if !had {
-				continue
-			}
-		}
-		if pw.Problem = problemsOf(c.head, pw.Name); len(pw.Problem) > 0 || a.Deleted {
-			next.Workspaces = append(next.Workspaces, pw)
-			continue
-		}
-		in := runPayload{Workspace: a.Workspace, FetchRef: pr.FetchRef, Who: pr.Author}
-		if in.Inputs, err = c.head.Inputs(c.dir, a.Workspace); err != nil {
-			pw.Problem = workspaces.Problems{{Workspace: pw.Name, File: a.Workspace.Dir, Message: err.Error()}}
-			next.Workspaces = append(next.Workspaces, pw)
-			continue
-		}
-		run, fresh, err := r.planFor(ctx, pr, old, in, ask)
+	for _, a := range affected {
+		pw, runs, err := r.planned(ctx, pr, old, c, a, ask)
 		if err != nil {
 			return err
 		}
-		pw.Plan = run.ID
-		for _, w := range old.Workspaces {
-			if w.Plan == run.ID {
-				pw.Stale = w.Stale
-			}
+		if pw == nil {
+			continue
 		}
-		next.Workspaces = append(next.Workspaces, pw)
-		if fresh {
-			jobs = append(jobs, plannedRun{run, in, ask.priority()})
-		}
+		next.Workspaces = append(next.Workspaces, *pw)
+		jobs = append(jobs, runs...)
+	}
+	if next.Merges = old.Merges; old.Head != pr.HeadSHA {
+		next.Merges = 0
+	}
+	if err := r.automerge(ctx, pr, &next, c); err != nil {
+		return err
 	}
 	return r.settle(ctx, pr, old, next, jobs)
+}
+
+// concerned returns the workspaces that a pull request concerns, each after
+// those that it depends on: what it changes, and what it has applied already.
+func (r *Runner) concerned(ctx context.Context, repo vcs.Repository, old pullRecord, c *comparison) ([]workspaces.Affected, error) {
+	affected := c.head.Affected(c.changed, c.baseConfig)
+	for _, w := range old.Workspaces {
+		if w.Applied == "" || slices.ContainsFunc(affected, func(a workspaces.Affected) bool { return a.Workspace.Name == w.Name }) {
+			continue
+		}
+		const because = "applied from this pull request before"
+		if now, ok := c.head.Workspace(w.Name); ok {
+			affected = append(affected, workspaces.Affected{Workspace: now, Because: because})
+			continue
+		}
+		was, err := r.configAt(ctx, repo, w.Applied)
+		if err != nil {
+			return nil, err
+		}
+		if gone, ok := was.Workspace(w.Name); ok {
+			affected = append(affected, workspaces.Affected{Workspace: gone, Because: because, Deleted: true})
+		}
+	}
+	return inOrder(c.head, affected), nil
+}
+
+// planned makes the runs that one workspace of an open pull request asks for; it
+// returns nil where nothing is to be said of the workspace.
+func (r *Runner) planned(ctx context.Context, pr vcs.PullRequest, old pullRecord, c *comparison, a workspaces.Affected, ask command) (*pullWorkspace, []plannedRun, error) {
+	before := old.workspace(a.Workspace.Name)
+	pw := &pullWorkspace{
+		Name: a.Workspace.Name, Dir: a.Workspace.Dir, Because: a.Because, Deleted: a.Deleted, After: dependsOn(c.head, a.Workspace),
+		Applied: before.Applied, Unlocked: before.Unlocked, Commands: before.Commands,
+	}
+	in := runPayload{Workspace: a.Workspace, FetchRef: pr.FetchRef, Who: pr.Author}
+	if pw.Problem = problemsOf(c.head, pw.Name); len(pw.Problem) > 0 {
+		return pw, nil, nil
+	}
+	if a.Deleted {
+		if had, err := r.hadResources(ctx, pr.Repository, a.Workspace); err != nil || !had {
+			return nil, nil, err
+		}
+		if err := r.destruction(ctx, pr.Repository, c, pw, &in); err != nil {
+			return nil, nil, err
+		}
+	} else {
+		var err error
+		if in.Inputs, err = c.head.Inputs(c.dir, a.Workspace); err != nil {
+			pw.Problem = workspaces.Problems{{Workspace: pw.Name, File: a.Workspace.Dir, Message: err.Error()}}
+			return pw, nil, nil
+		}
+	}
+	pw.On, pw.Automerge = in.Workspace.Apply.On, in.Workspace.Apply.Automerge
+	pw.command(ask)
+	in.Commands = pw.Commands
+	run, fresh, err := r.planFor(ctx, pr, old, in, ask)
+	if err != nil {
+		return nil, nil, err
+	}
+	pw.Plan = run.ID
+	if before.Plan == run.ID {
+		pw.Stale = before.Stale
+	} else {
+		pw.Unlocked = ""
+	}
+	var jobs []plannedRun
+	if fresh {
+		jobs = append(jobs, plannedRun{run, in, ask.priority()})
+	}
+	early, err := r.early(ctx, pr, before, pw, run, in, ask)
+	return pw, append(jobs, early...), err
+}
+
+// destruction prepares the plan of a root module that a pull request deletes: of
+// what was applied last, so that everything which it made is destroyed.
+func (r *Runner) destruction(ctx context.Context, repo vcs.Repository, c *comparison, pw *pullWorkspace, in *runPayload) error {
+	var rec WorkspaceRecord
+	if _, err := r.load(ctx, workspaceName(repo, pw.Name), &rec); err != nil {
+		return err
+	}
+	in.Destroy, in.At = true, c.base
+	if rec.AppliedCommit != "" {
+		was, err := r.configAt(ctx, repo, rec.AppliedCommit)
+		if err == nil {
+			if w, ok := was.Workspace(pw.Name); ok {
+				in.Workspace, in.At = w, rec.AppliedCommit
+			}
+		} else if !isProblems(err) {
+			r.Logger.Warn("the applied commit is gone; what the base has is destroyed instead", "repository", repo.String(), "workspace", pw.Name, "commit", rec.AppliedCommit, "error", err)
+		}
+	}
+	in.Workspace.Apply, in.Workspace.Drift = c.policy(pw.Name)
+	in.Inputs = "destroy " + in.At
+	pw.After = c.dependants(pw.Name)
+	was := in.Workspace
+	pw.Was, pw.At = &was, in.At
+	return nil
 }
 
 // hadResources reports whether a workspace may have resources: one whose state
@@ -190,6 +276,11 @@ func (r *Runner) settle(ctx context.Context, pr vcs.PullRequest, old, next pullR
 				return err
 			}
 		}
+		if now := next.workspace(w.Name); w.Apply != "" && w.Apply != now.Apply {
+			if err := r.supersedeWaiting(ctx, w.Apply, why); err != nil {
+				return err
+			}
+		}
 	}
 	name := pullName(pr.Repository, pr.Number)
 	if err := change(ctx, r, name, func(rec *pullRecord) { *rec = next }); err != nil {
@@ -198,7 +289,18 @@ func (r *Runner) settle(ctx context.Context, pr vcs.PullRequest, old, next pullR
 	if err := r.enqueueRuns(ctx, jobs...); err != nil {
 		return err
 	}
+	err := r.disownAll(ctx, pr.Repository, pr.Number, func(workspace string) bool { return next.keeps(workspace) })
+	if err != nil {
+		return err
+	}
 	return r.enqueueReportIn(ctx, pr.Repository, pr.Number, 0)
+}
+
+// keeps reports whether a pull request still needs a workspace that it has: to
+// be merged with a plan, or to be applied.
+func (p pullRecord) keeps(workspace string) bool {
+	w := p.workspace(workspace)
+	return w.Apply != "" || p.State == vcs.Open && (w.Plan != "" || w.Applied != "")
 }
 
 // settleProblems settles a pull request whose own content is at fault. Other
@@ -214,41 +316,55 @@ func (r *Runner) settleProblems(ctx context.Context, pr vcs.PullRequest, old, ne
 // whether its job has to be queued. A plan of the same inputs is not made
 // again.
 func (r *Runner) planFor(ctx context.Context, pr vcs.PullRequest, old pullRecord, in runPayload, ask command) (store.Run, bool, error) {
-	key := fmt.Sprintf("plan/%s#%d/%s/%s", pr.Repository, pr.Number, in.Workspace.Name, pr.HeadSHA)
-	if ask.asks(verbPlan, in.Workspace.Name) {
-		if ask.who != "" {
-			in.Who = ask.who
-		}
-		run, err := r.newRun(ctx, store.Run{
-			Key: key + ask.key(), Kind: store.KindPlan,
-			Repository: pr.Repository.String(), PullRequest: pr.Number, Commit: pr.HeadSHA,
-		}, in)
-		return run, !run.State.Ended(), err
+	next := store.Run{
+		Key: fmt.Sprintf("plan/%s#%d/%s/%s", pr.Repository, pr.Number, in.Workspace.Name, pr.HeadSHA), Kind: store.KindPlan,
+		Repository: pr.Repository.String(), PullRequest: pr.Number, Commit: pr.HeadSHA,
 	}
-	for _, w := range old.Workspaces {
-		if w.Name != in.Workspace.Name || w.Plan == "" {
-			continue
-		}
+	asked := ask.replans(in.Workspace.Name)
+	if w := old.workspace(in.Workspace.Name); w.Plan != "" {
 		run, err := r.Store.Runs.Get(ctx, w.Plan)
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return run, false, err
 		}
-		if err == nil && run.Inputs == in.Inputs && reusable(run.State) {
+		if err == nil && !asked && run.Inputs == in.Inputs && reusable(run.State) {
 			// Queue it again all the same: its job may have been lost between
 			// two steps of an earlier attempt, and has a key.
 			return run, !run.State.Ended(), nil
 		}
+		if next.Result, err = placeOf(run); err != nil {
+			return run, false, err
+		}
+	}
+	key := next.Key
+	if asked {
+		if ask.who != "" {
+			in.Who = ask.who
+		}
+		next.Key += ask.key()
+		run, err := r.newRun(ctx, next, in)
+		return run, !run.State.Ended(), err
 	}
 	for n := 1; ; n++ {
-		run, err := r.newRun(ctx, store.Run{
-			Key: fmt.Sprintf("%s/%d", key, n), Kind: store.KindPlan,
-			Repository: pr.Repository.String(), PullRequest: pr.Number, Commit: pr.HeadSHA,
-		}, in)
+		next.Key = fmt.Sprintf("%s/%d", key, n)
+		run, err := r.newRun(ctx, next, in)
 		// A branch may be pushed back to a commit whose plan was superseded.
 		if err != nil || (run.State != store.Superseded && run.State != store.Canceled) {
 			return run, !run.State.Ended(), err
 		}
 	}
+}
+
+// placeOf returns the result with which the plan after run begins: it keeps the
+// place in the line that run had.
+func placeOf(run store.Run) (json.RawMessage, error) {
+	var result Result
+	if run.State != store.Queued || len(run.Result) == 0 {
+		return nil, nil
+	}
+	if err := json.Unmarshal(run.Result, &result); err != nil || result.Since.IsZero() {
+		return nil, err
+	}
+	return json.Marshal(Result{Since: result.Since})
 }
 
 // reusable reports whether a plan in this state stands for the same inputs.
@@ -273,6 +389,13 @@ func (r *Runner) closed(ctx context.Context, pr vcs.PullRequest, old pullRecord)
 	if err := change(ctx, r, name, func(rec *pullRecord) { rec.State = pr.State }); err != nil {
 		return err
 	}
+	if err := r.leaveApplied(ctx, pr, old); err != nil {
+		return err
+	}
+	// After the record: an apply that ends now finds the pull request closed.
+	if err := r.disownAll(ctx, pr.Repository, pr.Number, func(string) bool { return false }); err != nil {
+		return err
+	}
 	return r.enqueueReportIn(ctx, pr.Repository, pr.Number, 0)
 }
 
@@ -282,8 +405,36 @@ type comparison struct {
 	base             string // the merge base
 	dir              string // the head's files
 	head, baseConfig *workspaces.Config
+	trusted          *workspaces.Config // at target; nil where it cannot be read
 	changed          []string
 	release          func()
+}
+
+// policy is what the branch that a pull request goes to says of a workspace.
+func (c *comparison) policy(name string) (workspaces.Apply, workspaces.Drift) {
+	one := workspaces.Config{Workspaces: []workspaces.Workspace{{Name: name}}}
+	if c.trusted != nil {
+		if w, ok := c.trusted.Workspace(name); ok {
+			one.Workspaces[0] = w
+		}
+	}
+	one.TrustOnly(c.trusted)
+	return one.Workspaces[0].Apply, one.Workspaces[0].Drift
+}
+
+// dependants returns the workspaces that depended on one that is deleted: they
+// are applied, or destroyed, before it.
+func (c *comparison) dependants(name string) []string {
+	var names []string
+	if c.baseConfig == nil {
+		return nil
+	}
+	for _, w := range c.baseConfig.Workspaces {
+		if slices.Contains(dependsOn(c.baseConfig, w), name) {
+			names = append(names, w.Name)
+		}
+	}
+	return names
 }
 
 // contentError is a fault of the repository's content that is not in one of
@@ -335,7 +486,7 @@ func (r *Runner) compare(ctx context.Context, pr vcs.PullRequest) (*comparison, 
 		return nil, err
 	}
 	c.head.TrustOnly(trusted)
-	c.dir, c.release = dir, release
+	c.trusted, c.dir, c.release = trusted, dir, release
 	return c, nil
 }
 

@@ -454,3 +454,7 @@ func (g *fakeGit) Checkout(_ context.Context, _ vcs.Repository, sha string) (str
 	}
 	return filepath.Join(g.dir, sha), func() {}, nil
 }
+
+func (g *fakeGit) Revert(context.Context, vcs.Repository, vcs.Remote, vcs.Revert) (string, error) {
+	return "", vcs.ErrNothing
+}

@@ -73,21 +73,6 @@ func correctGate(p *plan.Plan, report plan.DriftReport, policy workspaces.Drift)
 	return ""
 }
 
-// requirements are what a workspace may require of a merge, as they are when
-// it is handled: each with the reason why it is not met, empty where it is.
-type requirements map[string]string
-
-// unmet returns why the first of the required ones that is not met is not;
-// empty where all are.
-func (q requirements) unmet(required []string) string {
-	for _, name := range required {
-		if why := q[name]; why != "" {
-			return why
-		}
-	}
-	return ""
-}
-
 // approval says why reviews by people who may write are no approval; empty where they are. The last
 // verdict of each reviewer counts; one that was dismissed, that was given
 // before the latest push, or that is the author's own does not.
@@ -101,13 +86,13 @@ func approval(reviews []vcs.Review, author string) string {
 		switch {
 		case r.Dismissed || who == author:
 		case r.State == vcs.ChangesRequested:
-			return who + " requested changes, and apply.requires has \"approved\"."
+			return who + " requested changes."
 		case r.State == vcs.Approved && !r.Stale:
 			approved = true
 		}
 	}
 	if !approved {
-		return "Nobody approved the last commit of this pull request, and apply.requires has \"approved\"."
+		return "Nobody approved the last commit of this pull request."
 	}
 	return ""
 }
@@ -127,45 +112,4 @@ func byWriters(ctx context.Context, h host, repo vcs.Repository, reviews []vcs.R
 		writes[r.Author] = may.CanWrite()
 	}
 	return slices.DeleteFunc(slices.Clone(reviews), func(r vcs.Review) bool { return !writes[r.Author] }), nil
-}
-
-// gatesAt finds out which of the requirements that any workspace has a merged
-// pull request meets. That it was mergeable is shown by the merge.
-func (r *Runner) gatesAt(ctx context.Context, h host, pr vcs.PullRequest, c *workspaces.Config) (requirements, error) {
-	asked := map[string]bool{}
-	for _, w := range c.Workspaces {
-		for _, name := range w.Apply.Requires {
-			asked[name] = true
-		}
-	}
-	q := requirements{}
-	switch {
-	case !asked["approved"]:
-	case h.reviews == nil:
-		q["approved"] = pr.Repository.Host + " has no reviews, and apply.requires has \"approved\"."
-	default:
-		reviews, err := h.reviews.Reviews(ctx, pr.Repository, pr.Number)
-		if err != nil {
-			return nil, fmt.Errorf("ask %s for reviews: %w", pr.Repository.Host, err)
-		}
-		if reviews, err = byWriters(ctx, h, pr.Repository, reviews); err != nil {
-			return nil, err
-		}
-		q["approved"] = approval(reviews, pr.Author)
-	}
-	if !asked["up_to_date"] {
-		return q, nil
-	}
-	before, err := r.Git.Resolve(ctx, pr.Repository, pr.MergeSHA+"^1")
-	if err != nil {
-		return nil, fmt.Errorf("commit before the merge: %w", err)
-	}
-	current, err := r.Git.IsAncestor(ctx, pr.Repository, before, pr.HeadSHA)
-	if err != nil {
-		return nil, fmt.Errorf("compare with the commit before the merge: %w", err)
-	}
-	if !current {
-		q["up_to_date"] = "The pull request was not up to date with its base, and apply.requires has \"up_to_date\"."
-	}
-	return q, nil
 }

@@ -4,9 +4,12 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"holdfast/queue"
 	"holdfast/store"
@@ -35,6 +38,9 @@ func (r *Runner) merged(ctx context.Context, pr vcs.PullRequest, old pullRecord,
 		next.Notice = fmt.Sprintf("Merged into %s. Only what is on %s is applied.", pr.BaseRef, remote.DefaultBranch)
 		return r.settle(ctx, pr, old, next, nil)
 	}
+	if err := r.earlierMerges(ctx, h, pr, old); err != nil {
+		return err
+	}
 	dir, release, err := r.Git.Checkout(ctx, pr.Repository, pr.MergeSHA)
 	if err != nil {
 		return r.settleProblems(ctx, pr, old, next, content(err))
@@ -55,12 +61,8 @@ func (r *Runner) merged(ctx context.Context, pr vcs.PullRequest, old pullRecord,
 	if c, err = r.reviewedUnder(ctx, pr.Repository, c, cmp.Or(old.Trusted, old.MergeBase)); err != nil {
 		return err
 	}
-	gates, err := r.gatesAt(ctx, h, pr, c)
-	if err != nil {
-		return err
-	}
 	for i := range next.Workspaces {
-		if err := r.applyFor(ctx, pr, mergedConfig{c, dir, gates, ask}, &next.Workspaces[i]); err != nil {
+		if err := r.applyFor(ctx, pr, mergedConfig{c, dir, ask}, &next.Workspaces[i]); err != nil {
 			return err
 		}
 	}
@@ -91,37 +93,72 @@ func (r *Runner) reviewedUnder(ctx context.Context, repo vcs.Repository, c *work
 	return &strict, nil
 }
 
-// mergedConfig is what the merge commit says, and what holds at the merge.
+// earlierMerges has what was merged before be handled first, so that two merges of
+// one second are applied in their order: events come in any order. It snoozes
+// while there is such a merge, for a while.
+func (r *Runner) earlierMerges(ctx context.Context, h host, pr vcs.PullRequest, old pullRecord) error {
+	if r.Clock().Sub(pr.UpdatedAt) > maxMergeWait || old.Merge != "" {
+		return nil
+	}
+	prefix := "pull/" + pr.Repository.String() + "#"
+	records, err := r.Store.Records.List(ctx, prefix)
+	if err != nil {
+		return err
+	}
+	waits := false
+	for _, stored := range records {
+		var other pullRecord
+		if err := json.Unmarshal(stored.Value, &other); err != nil {
+			return fmt.Errorf("read %s: %w", stored.Key, err)
+		}
+		n, err := strconv.Atoi(strings.TrimPrefix(stored.Key, prefix))
+		shares := slices.ContainsFunc(other.Workspaces, func(w pullWorkspace) bool { return old.workspace(w.Name).Name != "" })
+		if err != nil || n == pr.Number || other.State != vcs.Open || other.Base != pr.BaseRef || !shares {
+			continue
+		}
+		now, err := h.PullRequest(ctx, pr.Repository, n)
+		if errors.Is(err, vcs.ErrNotFound) || err == nil && (now.State != vcs.Merged || now.MergeSHA == pr.MergeSHA) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("ask %s for pull request %d: %w", pr.Repository.Host, n, err)
+		}
+		if in, err := r.Git.IsAncestor(ctx, pr.Repository, now.MergeSHA, pr.MergeSHA); err != nil || !in {
+			continue
+		}
+		waits = true
+		if err := r.missedEvent(ctx, now); err != nil {
+			return err
+		}
+	}
+	if waits {
+		return queue.Snooze(time.Second)
+	}
+	return nil
+}
+
+// maxMergeWait is how long a merge waits for the one before it to be handled.
+const maxMergeWait = 2 * time.Minute
+
+// mergedConfig is what the merge commit says.
 type mergedConfig struct {
 	*workspaces.Config
-	dir   string // the commit's files
-	gates requirements
-	ask   command // what a person asks for on top
+	dir string  // the commit's files
+	ask command // what a person asks for on top
 }
 
 // applyFor queues the apply of one workspace of a merged pull request.
 func (r *Runner) applyFor(ctx context.Context, pr vcs.PullRequest, c mergedConfig, pw *pullWorkspace) error {
+	in := runPayload{Who: pr.Author, Author: pr.Author, Head: pr.HeadSHA, After: pw.After, Commands: pw.Commands}
 	if pw.Deleted {
-		gone := workspaces.Workspace{Name: pw.Name, Dir: pw.Dir}
-		return r.changeWorkspace(ctx, pr.Repository, gone, func(rec *WorkspaceRecord) {
-			rec.State, rec.Error = Unknown, "Its root module was deleted from the default branch. Its resources are still there, and nobody checks them."
-		})
+		if pw.Was == nil {
+			return nil // nothing was made of it
+		}
+		in.Workspace, in.Destroy, in.At, in.Inputs = *pw.Was, true, pw.At, "destroy "+pw.At
+	} else if ok, err := c.describe(pw, &in); err != nil || !ok {
+		return err
 	}
-	i := slices.IndexFunc(c.Workspaces, func(w workspaces.Workspace) bool { return w.Name == pw.Name })
-	if i < 0 {
-		pw.Problem = workspaces.Problems{{Workspace: pw.Name, File: pw.Dir, Message: "The merge commit does not have this workspace any more, so nothing is applied."}}
-		return nil
-	}
-	w := c.Workspaces[i]
-	if pw.Problem = problemsOf(c.Config, w.Name); len(pw.Problem) > 0 {
-		return nil
-	}
-	in := runPayload{Workspace: w, Who: pr.Author, Refused: c.gates.unmet(w.Apply.Requires), After: dependsOn(c.Config, w)}
-	var err error
-	if in.Inputs, err = c.Inputs(c.dir, w); err != nil {
-		pw.Problem = workspaces.Problems{{Workspace: w.Name, File: w.Dir, Message: err.Error()}}
-		return nil
-	}
+	w := in.Workspace
 	key := fmt.Sprintf("apply/%s#%d/%s/%s", pr.Repository, pr.Number, w.Name, pr.MergeSHA)
 	seen := pw.Plan
 	again, err := r.applyAgain(ctx, c.ask, *pw)
@@ -130,7 +167,7 @@ func (r *Runner) applyFor(ctx context.Context, pr vcs.PullRequest, c mergedConfi
 	}
 	if again != nil {
 		key, seen = key+c.ask.key(), again.seen
-		in.Who, in.Confirmed = c.ask.who, true
+		in.Who, in.Confirmed, in.Fresh = c.ask.who, true, again.fresh
 	} else if pw.Apply != "" {
 		// It has its run already; an answer to a command must not be undone by
 		// the next event.
@@ -140,6 +177,8 @@ func (r *Runner) applyFor(ctx context.Context, pr vcs.PullRequest, c mergedConfi
 		}
 		if run.Commit == pr.MergeSHA {
 			key = run.Key
+		} else if err := r.supersedeWaiting(ctx, run.ID, "merged before this began"); err != nil {
+			return err
 		}
 	}
 	result, err := json.Marshal(Result{Reviewed: seen})
@@ -169,6 +208,26 @@ func (r *Runner) applyFor(ctx context.Context, pr vcs.PullRequest, c mergedConfi
 	return r.enqueueRun(ctx, run, in, queue.PriorityApply)
 }
 
+// describe prepares the apply of a workspace that the merge commit has. It
+// returns false where there is a mistake, which is then the workspace's.
+func (c mergedConfig) describe(pw *pullWorkspace, in *runPayload) (bool, error) {
+	w, ok := c.Workspace(pw.Name)
+	if !ok {
+		pw.Problem = workspaces.Problems{{Workspace: pw.Name, File: pw.Dir, Message: "The merge commit does not have this workspace any more, so nothing is applied."}}
+		return false, nil
+	}
+	if pw.Problem = problemsOf(c.Config, w.Name); len(pw.Problem) > 0 {
+		return false, nil
+	}
+	var err error
+	if in.Inputs, err = c.Inputs(c.dir, w); err != nil {
+		pw.Problem = workspaces.Problems{{Workspace: w.Name, File: w.Dir, Message: err.Error()}}
+		return false, nil
+	}
+	in.Workspace, in.After = w, dependsOn(c.Config, w)
+	return true, nil
+}
+
 // dependsOn returns the names of all workspaces that w depends on, however far.
 func dependsOn(c *workspaces.Config, w workspaces.Workspace) []string {
 	var names []string
@@ -187,7 +246,8 @@ func dependsOn(c *workspaces.Config, w workspaces.Workspace) []string {
 
 // repeated is an apply that a person asked to go on with.
 type repeated struct {
-	seen string // the run whose plan was shown
+	seen  string // the run whose plan was shown
+	fresh bool   // that plan was tried, and failed
 }
 
 // applyAgain decides whether a command goes on with a workspace's apply: one
@@ -208,16 +268,16 @@ func (r *Runner) applyAgain(ctx context.Context, ask command, pw pullWorkspace) 
 	}
 	switch run.State {
 	case store.Failed, store.Canceled:
-		return &repeated{result.Reviewed}, nil
+		return &repeated{result.Reviewed, true}, nil
 	case store.Held:
 		shown, err := r.loadPlan(ctx, run.ID)
 		if err != nil || shown == nil {
-			return &repeated{result.Reviewed}, err // held before it was planned
+			return &repeated{seen: result.Reviewed}, err // held before it was planned
 		}
-		return &repeated{run.ID}, nil
+		return &repeated{seen: run.ID}, nil
 	}
 	if strings.HasSuffix(run.Key, ask.key()) {
-		return &repeated{result.Reviewed}, nil // by an attempt that died before it was done
+		return &repeated{seen: result.Reviewed}, nil // by an attempt that died before it was done
 	}
 	return nil, nil
 }
@@ -243,12 +303,22 @@ func (r *Runner) unplanned(ctx context.Context, pr vcs.PullRequest, old pullReco
 	var out []pullWorkspace
 	for _, a := range inOrder(c, c.Affected(changed, base)) {
 		pw := pullWorkspace{Name: a.Workspace.Name, Dir: a.Workspace.Dir, Because: a.Because, Deleted: a.Deleted}
-		for _, o := range old.Workspaces {
-			if o.Name == pw.Name {
-				pw.Apply = o.Apply // a redelivered event finds its own runs again
-				if old.Head == pr.HeadSHA {
-					pw.Plan = o.Plan // of that head, whatever it was compared with
-				}
+		if o := old.workspace(pw.Name); o.Name != "" {
+			pw.Apply = o.Apply // a redelivered event finds its own runs again
+			if old.Head == pr.HeadSHA {
+				pw.Plan = o.Plan // of that head, whatever it was compared with
+			}
+		}
+		if a.Deleted {
+			if had, err := r.hadResources(ctx, pr.Repository, a.Workspace); err != nil {
+				return nil, err
+			} else if !had {
+				continue
+			}
+			var in runPayload
+			in.Workspace = a.Workspace
+			if err := r.destruction(ctx, pr.Repository, &comparison{base: before, baseConfig: base, trusted: base}, &pw, &in); err != nil {
+				return nil, err
 			}
 		}
 		out = append(out, pw)

@@ -61,8 +61,8 @@ func TestMergedUnderTheReviewedPolicy(t *testing.T) {
 			f.work(JobPlan)
 			f.merge(files)
 			in := f.applyPayload()
-			if (in.Refused != "") != test.refused || in.Workspace.Apply.WhenPlanChanged != "hold" {
-				t.Errorf("refused %q, policy %+v", in.Refused, in.Workspace.Apply)
+			if why := f.refused(); (why != "") != test.refused || in.Workspace.Apply.WhenPlanChanged != "hold" {
+				t.Errorf("refused %q, policy %+v", why, in.Workspace.Apply)
 			}
 			c, err := f.configAt(t.Context(), f.repo, f.host.pulls[1].MergeSHA)
 			if err != nil {
@@ -170,8 +170,8 @@ func TestApprovalByReaders(t *testing.T) {
 			files := map[string]string{"a/main.tf": root("new")}
 			f.open(files)
 			f.merge(files)
-			if in := f.applyPayload(); (in.Refused != "") != test.refused {
-				t.Errorf("refused %q", in.Refused)
+			if why := f.refused(); (why != "") != test.refused {
+				t.Errorf("refused %q", why)
 			}
 		})
 	}
@@ -208,4 +208,19 @@ func TestMergedWhileAnEventIsHandled(t *testing.T) {
 	if jobs := f.jobs(JobApply); len(jobs) != 1 {
 		t.Errorf("%d applies are queued", len(jobs))
 	}
+}
+
+// refused says which requirement the apply that is queued does not meet.
+func (f *fixture) refused() string {
+	f.Helper()
+	x := &execution{r: f.Runner, repo: f.repo, in: f.applyPayload()}
+	var err error
+	if x.run, err = f.Store.Runs.Get(f.Context(), x.in.Run); err != nil {
+		f.Fatal(err)
+	}
+	v, err := x.required(f.Context())
+	if err != nil {
+		f.Fatal(err)
+	}
+	return deref(v).error
 }

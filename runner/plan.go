@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,11 +15,16 @@ import (
 )
 
 // lockTimeout is how long an engine waits for the state's own lock before it
-// says who holds it.
-const lockTimeout = "1m"
+// says who holds it. The run then waits on without a process.
+const lockTimeout = "10s"
 
 // plan plans one workspace at a pull request's head.
 func (r *Runner) plan(ctx context.Context, x *execution) (verdict, error) {
+	if x.in.Workspace.Apply.Lock == lockPlan {
+		if err := x.own(ctx); err != nil {
+			return verdict{}, err
+		}
+	}
 	m, release, err := x.module(ctx)
 	if err != nil {
 		return verdict{}, err
@@ -27,6 +33,9 @@ func (r *Runner) plan(ctx context.Context, x *execution) (verdict, error) {
 	_, file, done, err := x.anyChanges(ctx, m)
 	if done != nil || err != nil {
 		return deref(done), err
+	}
+	if err := x.lookForLeftovers(ctx, m); err != nil {
+		return verdict{}, err
 	}
 	return verdict{state: store.Planned}, x.keepPlanFile(ctx, file)
 }
@@ -42,7 +51,11 @@ func (x *execution) makePlan(ctx context.Context, m terraform.Module, o terrafor
 		return nil, "", nil, err
 	}
 	file = filepath.Join(dir, "plan.tfplan")
+	o.Destroy = x.in.Destroy
 	res, err := x.r.Engines.Plan(ctx, m, file, o)
+	if locked := (*terraform.StateLockedError)(nil); errors.As(err, &locked) && x.run.Kind != store.KindDrift && x.run.State != store.Unknown {
+		return nil, "", nil, x.waitForState(ctx, locked)
+	}
 	if err != nil {
 		return nil, "", failure(ctx, err), failed(ctx, err)
 	}
@@ -94,6 +107,60 @@ func (r *Runner) loadPlan(ctx context.Context, run string) (*plan.Plan, error) {
 		return nil, fmt.Errorf("read plan of run %s: %w", run, err)
 	}
 	return p, nil
+}
+
+// lookForLeftovers notes whether the plan wrote files that its apply will look
+// for: another checkout does not have them.
+func (x *execution) lookForLeftovers(ctx context.Context, m terraform.Module) error {
+	files, err := x.r.Git.Files(ctx, x.repo, cmp.Or(x.in.At, x.run.Commit))
+	if err != nil {
+		return fmt.Errorf("list the files of %s: %w", short(x.run.Commit), err)
+	}
+	left, err := m.Leftovers(func(path string) bool { return files[path] != "" })
+	x.result.Leftovers = len(left) > 0
+	return err
+}
+
+// savedPlan returns the plan that was seen, with its file, where it still stands:
+// nothing that it was made from has changed, as far as one can tell without the
+// engine, which refuses it where the state has moved on.
+func (x *execution) savedPlan(ctx context.Context, m terraform.Module, seen reviewed) (p *plan.Plan, file string, err error) {
+	var result Result
+	if len(seen.run.Result) > 0 {
+		if err := json.Unmarshal(seen.run.Result, &result); err != nil {
+			return nil, "", fmt.Errorf("read result of run %s: %w", seen.run.ID, err)
+		}
+	}
+	planned := seen.run.State == store.Planned || seen.run.State == store.Held && x.in.Confirmed
+	age := x.r.Clock().Sub(seen.run.EndedAt)
+	switch {
+	case seen.plan == nil, !planned, x.in.Fresh, x.moved, result.Leftovers, len(x.in.Commands) > 0:
+		return nil, "", nil
+	case seen.run.Inputs == "", seen.run.Inputs != x.run.Inputs, age > x.in.Workspace.Apply.MaxPlanAge:
+		return nil, "", nil
+	}
+	engine, err := x.r.Engines.Version(ctx, m)
+	if err != nil || engine != result.Engine {
+		return nil, "", failed(ctx, err) // planning says what is wrong with the engine
+	}
+	data, err := x.r.Store.Artifacts.Get(ctx, planFileKey(seen.run.ID))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, "", nil
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	dir, err := x.attemptDir()
+	if err != nil {
+		return nil, "", err
+	}
+	file = filepath.Join(dir, "saved.tfplan")
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		return nil, "", fmt.Errorf("write the saved plan: %w", err)
+	}
+	x.result.Summary, x.result.Digest, x.result.Engine, x.result.Saved = seen.plan.Summary(), seen.plan.Digest(x.r.DigestKey), engine, true
+	x.log.Printf("The plan of run %s still stands, and is applied as it is.\n", seen.run.ID)
+	return seen.plan, file, x.keepPlan(ctx, seen.plan)
 }
 
 // keepPlanFile stores the engine's own plan file.

@@ -78,7 +78,9 @@ func (r *Runner) handleReconcile(ctx context.Context, job queue.Job) error {
 		if ctx.Err() != nil {
 			return err
 		}
-		r.Logger.Warn("reconcile", "repository", repo.String(), "error", err)
+		if !queue.IsSnooze(err) {
+			r.Logger.Warn("reconcile", "repository", repo.String(), "error", err)
+		}
 		if limit := rateLimited(r.Clock(), err); queue.IsSnooze(limit) {
 			return limit
 		}
@@ -101,7 +103,7 @@ func (r *Runner) reconcile(ctx context.Context, repo vcs.Repository) error {
 	if !known.SeenTo.IsZero() {
 		since = known.SeenTo.Add(-10 * time.Minute) // clocks differ
 	}
-	if err := r.refresh(ctx, repo); err != nil {
+	if err := r.refresh(ctx, repo, ""); err != nil {
 		return err
 	}
 	prs, err := h.PullRequests(ctx, repo, since)
@@ -116,11 +118,7 @@ func (r *Runner) reconcile(ctx context.Context, repo vcs.Repository) error {
 		if !missed(pr, rec) {
 			continue
 		}
-		err := r.Receive(ctx, vcs.Event{
-			Delivery: fmt.Sprintf("reconcile/%s/%d/%s/%s", repo, pr.Number, pr.HeadSHA, pr.State),
-			Kind:     vcs.EventPullRequest, Repository: repo, Number: pr.Number,
-		})
-		if err != nil {
+		if err := r.missedEvent(ctx, pr); err != nil {
 			return err
 		}
 	}
@@ -128,6 +126,14 @@ func (r *Runner) reconcile(ctx context.Context, repo vcs.Repository) error {
 		return err
 	}
 	return change(ctx, r, "repository/"+repo.String(), func(rec *repositoryRecord) { rec.SeenTo = started })
+}
+
+// missedEvent queues what no event has told yet of a pull request.
+func (r *Runner) missedEvent(ctx context.Context, pr vcs.PullRequest) error {
+	return r.Receive(ctx, vcs.Event{
+		Delivery: fmt.Sprintf("reconcile/%s/%d/%s/%s", pr.Repository, pr.Number, pr.HeadSHA, pr.State),
+		Kind:     vcs.EventPullRequest, Repository: pr.Repository, Number: pr.Number,
+	})
 }
 
 // missed reports whether a pull request is not as it was last seen.
@@ -141,8 +147,9 @@ func missed(pr vcs.PullRequest, rec pullRecord) bool {
 	return rec.Head != pr.HeadSHA || rec.State != pr.State || rec.Base != pr.BaseRef
 }
 
-// refresh keeps what the default branch's head says of the workspaces.
-func (r *Runner) refresh(ctx context.Context, repo vcs.Repository) error {
+// refresh keeps what the default branch's head says of the workspaces, and looks
+// at what was pushed to it; who pushed it may be unknown.
+func (r *Runner) refresh(ctx context.Context, repo vcs.Repository, who string) error {
 	h, err := r.host(repo)
 	if err != nil {
 		return err
@@ -166,20 +173,18 @@ func (r *Runner) refresh(ctx context.Context, repo vcs.Repository) error {
 		return nil
 	}
 	next := repositoryRecord{DefaultBranch: remote.DefaultBranch, SHA: sha, Described: sha}
-	var c *workspaces.Config
-	dir, release, err := r.Git.Checkout(ctx, repo, sha)
-	if err == nil {
-		defer release()
-		c, err = r.config(ctx, repo, sha, dir)
-	}
+	c, problems, release, err := r.describe(ctx, repo, sha)
 	if err != nil {
-		if next.Problems = problemsIn(content(err)); next.Problems == nil {
+		return err
+	}
+	defer release()
+	next.Problems = problems
+	if c.Config != nil {
+		next.Workspaces = inventory(c.Config, c.dir)
+		// First: once the record is written nobody looks at these commits again.
+		if err := r.pushedSince(ctx, repo, known.described(), c, sha, who); err != nil {
 			return err
 		}
-	}
-	if c != nil {
-		next.Problems = c.Problems
-		next.Workspaces = inventory(c, dir)
 	} else {
 		// A configuration that cannot be read changes nothing about what is
 		// checked: the last readable one stands.

@@ -101,6 +101,19 @@ type pullRecord struct {
 	// to plan.
 	Allowed string `json:"allowed,omitempty"`
 	Author  string `json:"author,omitempty"`
+	// Merges counts the attempts to merge Head for the pull request's author.
+	Merges int `json:"merges,omitempty"`
+}
+
+// workspace returns the pull request's workspace with that name, or the zero
+// one.
+func (p pullRecord) workspace(name string) pullWorkspace {
+	for _, w := range p.Workspaces {
+		if w.Name == name {
+			return w
+		}
+	}
+	return pullWorkspace{}
 }
 
 // pullWorkspace is a workspace that a pull request concerns.
@@ -114,6 +127,36 @@ type pullWorkspace struct {
 	Apply   string              `json:"apply,omitempty"` // the run that applies it
 	Stale   string              `json:"stale,omitempty"` // the commit applied since Plan was made, that the branch lacks
 	Problem workspaces.Problems `json:"problem,omitempty"`
+	// On is the workspace's apply.on, Automerge its apply.automerge.
+	On        string `json:"on,omitempty"`
+	Automerge bool   `json:"automerge,omitempty"`
+	// Applied is the commit of the pull request's branch that was applied before
+	// the merge.
+	Applied string `json:"applied,omitempty"`
+	// Was is the workspace as it was before the pull request deleted it, and At
+	// the commit that has it.
+	Was *workspaces.Workspace `json:"was,omitempty"`
+	At  string                `json:"at,omitempty"`
+	// Unlocked names who took the workspace from the pull request.
+	Unlocked string `json:"unlocked,omitempty"`
+	// Commands are what people asked for beside the configuration.
+	Commands []stateCommand `json:"commands,omitempty"`
+}
+
+// stateCommand is an `import`, or a `state rm` where ID is empty, that somebody
+// asked for in a comment; it becomes part of the pull request's plan.
+type stateCommand struct {
+	Address string `json:"address"`
+	ID      string `json:"id,omitempty"`
+	Who     string `json:"who"`
+}
+
+// String is the command as it was written.
+func (c stateCommand) String() string {
+	if c.ID == "" {
+		return "state rm " + c.Address
+	}
+	return "import " + c.Address + " " + c.ID
 }
 
 // reportRecord is what the host was last made to show, stored under

@@ -18,7 +18,7 @@ import (
 // startOver takes back the step: no engine is at work, and what it did, if
 // anything, is in the state.
 func (x *execution) startOver(ctx context.Context, err error) error {
-	x.result.Shim = ""
+	x.result.Shim, x.in.Fresh = "", true
 	return errors.Join(err, x.step(context.WithoutCancel(ctx), "plan"))
 }
 
@@ -92,14 +92,15 @@ func (x *execution) followed(ctx context.Context, exit shim.Exit) (*verdict, err
 	if err == nil {
 		return &verdict{state: store.Applied}, nil
 	}
-	if errors.Is(err, terraform.ErrStalePlan) {
+	locked := (*terraform.StateLockedError)(nil)
+	if errors.Is(err, terraform.ErrStalePlan) || errors.As(err, &locked) {
 		return nil, x.startOver(ctx, nil)
 	}
 	text, _ := forPeople(err)
 	if text == "" {
 		text = err.Error()
 	}
-	return &verdict{store.Failed, text}, nil
+	return &verdict{store.Failed, text}, x.account(ctx)
 }
 
 // resolve finds out by a plan what an engine that vanished has done. The plan

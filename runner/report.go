@@ -14,6 +14,7 @@ import (
 
 	"holdfast/queue"
 	"holdfast/runner/markdown"
+	"holdfast/runner/plan"
 	"holdfast/store"
 	"holdfast/vcs"
 )
@@ -103,10 +104,9 @@ func (r *Runner) workspaceReport(ctx context.Context, repo vcs.Repository, rec p
 	case len(pw.Problem) > 0:
 		w.State, w.Error = string(store.Failed), pw.Problem.Error()
 		return w, nil
-	case pw.Deleted:
-		// Nothing happens to it, so that nothing keeps the merge from happening.
+	case w.RunID == "":
 		w.State = string(store.NoChanges)
-		w.Notes = []string{"This pull request deletes the root module. Nothing is destroyed: its resources stay in the cloud and in its state, and are not checked for drift any more. Destroy them before the merge if they should go; a root module that only moved finds them again when its state moves with it."}
+		w.Notes = []string{"This pull request deletes the root module, and Holdfast knows of nothing that it made."}
 		return w, nil
 	}
 	run, err := r.Store.Runs.Get(ctx, w.RunID)
@@ -130,40 +130,115 @@ func (r *Runner) workspaceReport(ctx context.Context, repo vcs.Repository, rec p
 			return w, err
 		}
 	}
+	w.Notes = slices.Concat(w.Notes, notesOn(rec, pw, run, result, w.Plan))
+	w.Next = nextStep(rec.State, pw, run, r.hosts[repo.Host].comments != nil)
+	return w, nil
+}
+
+// notesOn are the sentences under a workspace's plan, beside those of its run.
+func notesOn(rec pullRecord, pw pullWorkspace, run store.Run, result Result, p *plan.Plan) (notes []string) {
+	open := rec.State == vcs.Open && run.Kind == store.KindPlan
 	for _, other := range rec.Workspaces {
-		if rec.State == vcs.Open && slices.Contains(pw.After, other.Name) {
-			w.Notes = append(slices.Clone(w.Notes), "Planned before "+other.Name+", which it depends on, is applied. After the merge it is planned again, once that is done.")
+		if open && !pw.Deleted && slices.Contains(pw.After, other.Name) {
+			notes = append(notes, "Planned before "+other.Name+", which it depends on, is applied. After the merge it is planned again, once that is done.")
 		}
 	}
-	if pw.Stale != "" && rec.State == vcs.Open {
-		w.Notes = append(slices.Clone(w.Notes), "Planned before commit "+short(pw.Stale)+" was applied to this workspace. After the merge it is planned again, and applied only if that is this change or less of it.")
+	if pw.Stale != "" && open {
+		notes = append(notes, "Planned before commit "+short(pw.Stale)+" was applied to this workspace. After the merge it is planned again, and applied only if that is this change or less of it.")
 	}
-	w.Next = nextStep(rec.State, run, r.hosts[repo.Host].comments != nil)
-	return w, nil
+	if pw.Deleted && run.State != store.Applied && run.State != store.NoChanges {
+		notes = append(notes, "This pull request deletes the root module, so this plan destroys what it made. Do not apply it if the root module only moved, with its state, to another directory.")
+	}
+	for _, c := range pw.Commands {
+		notes = append(notes, fmt.Sprintf("With `%s`, which %s asked for. `holdfast reset -w %s` takes that back.", plainWord(c.String()), c.Who, plainWord(pw.Name)))
+	}
+	if pw.Unlocked != "" && run.State != store.Applied {
+		notes = append(notes, pw.Unlocked+" unlocked this workspace: other pull requests may go first.")
+	}
+	if result.Saved && run.State == store.Applied {
+		notes = append(notes, "The plan that was reviewed was applied as it was saved.")
+	}
+	if run.Kind == store.KindApply && run.State == store.Failed && p != nil {
+		notes = append(notes, accountOf(p, result.Done))
+	}
+	return notes
+}
+
+// maxNamed bounds the resources that a sentence names.
+const maxNamed = 20
+
+// accountOf says what a failed apply completed of its plan, and what it did not.
+func accountOf(p *plan.Plan, done []string) string {
+	var yes, no []string
+	for _, c := range p.Changes {
+		if slices.Contains(done, c.Address) {
+			yes = append(yes, c.Address)
+		} else {
+			no = append(no, c.Address)
+		}
+	}
+	return "Done: " + someOf(yes) + ". Not done: " + someOf(no) + "."
+}
+
+// someOf lists names, the first of them where they are many.
+func someOf(names []string) string {
+	switch n := len(names); {
+	case n == 0:
+		return "nothing"
+	case n > maxNamed:
+		return strings.Join(names[:maxNamed], ", ") + fmt.Sprintf(" and %d more", n-maxNamed)
+	}
+	return strings.Join(names, ", ")
 }
 
 // nextStep says what happens next with a run, in one sentence. commands is set
 // where people can comment.
-func nextStep(pull vcs.PullState, run store.Run, commands bool) string {
-	switch {
-	case run.Kind == store.KindApply && run.State == store.Failed && commands:
-		return "What was applied is in the state. Comment `holdfast apply` to try the rest again, or open a pull request that mends it."
-	case run.Kind == store.KindApply && run.State == store.Held && commands:
-		return "Nothing more is applied. Comment `holdfast apply -w " + plainWord(run.Workspace) + "` to apply exactly the plan shown here, or open a pull request."
-	case run.Kind == store.KindPlan && run.State == store.Planned && pull == vcs.Open:
-		return "Merging this pull request applies this plan."
-	case run.Kind == store.KindPlan && run.State == store.Planned && pull == vcs.Closed:
-		return "The pull request is closed, so nothing is applied."
-	case run.Kind == store.KindPlan && run.State == store.Failed:
-		return "Push a commit that mends it; it is then planned again."
-	case run.Kind == store.KindApply && run.State == store.Failed:
-		return "What was applied is in the state. Open a pull request that mends the rest."
-	case run.Kind == store.KindApply && run.State == store.Held:
-		return "Nothing more is applied. Open a pull request to have the plan of now reviewed."
-	case run.State == store.Unknown:
+func nextStep(pull vcs.PullState, pw pullWorkspace, run store.Run, commands bool) string {
+	if run.State == store.Unknown {
 		return "Holdfast is finding out what was done."
 	}
+	name := plainWord(run.Workspace)
+	if run.Kind == store.KindPlan {
+		return nextOfPlan(pull, pw, run.State, name)
+	}
+	switch {
+	case run.State == store.Failed && commands:
+		return "What was applied is in the state. Comment `holdfast apply` to try the rest again. To mend it with another pull request, comment `holdfast unlock` here: until then this workspace is kept from others."
+	case run.State == store.Held && commands && pw.Deleted:
+		return "Comment `holdfast apply -w " + name + "` to destroy exactly what is shown here, or `holdfast unlock -w " + name + "` to keep it in the cloud and have Holdfast forget it."
+	case run.State == store.Held && commands:
+		return "Nothing more is applied. Comment `holdfast apply -w " + name + "` to apply exactly the plan shown here, or `holdfast unlock` to let another pull request go first."
+	case run.State == store.Failed:
+		return "What was applied is in the state. Run `holdfast unlock` on the server, and open a pull request that mends the rest."
+	case run.State == store.Held:
+		return "Nothing more is applied. Run `holdfast unlock` on the server, and open a pull request to have the plan of now reviewed."
+	case run.State == store.Applied && pull == vcs.Open && pw.Automerge:
+		return "The pull request is merged when everything is applied."
+	case run.State == store.Applied && pull == vcs.Open:
+		return "Merge this pull request now: until then no other one may touch this workspace."
+	}
 	return ""
+}
+
+// nextOfPlan is nextStep for a plan.
+func nextOfPlan(pull vcs.PullState, pw pullWorkspace, state store.State, name string) string {
+	switch {
+	case state == store.Failed:
+		return "Push a commit that mends it; it is then planned again."
+	case state != store.Planned:
+		return ""
+	case pull == vcs.Closed:
+		return "The pull request is closed, so nothing is applied."
+	case pull != vcs.Open:
+		return ""
+	case pw.Deleted:
+		return "Merging this pull request destroys nothing yet: that needs a `holdfast apply -w " + name + "` after the merge."
+	case pw.On == "comment" && pw.Automerge:
+		return "Comment `holdfast apply` to apply this plan; the pull request is merged when everything is applied."
+	case pw.On == "comment":
+		return "Comment `holdfast apply` to apply this plan, and merge the pull request after that."
+	}
+	return "Merging this pull request applies this plan."
 }
 
 // poster makes one pull request on a host show one report.

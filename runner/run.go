@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,6 +31,9 @@ type execution struct {
 	// earlier is the step that an earlier attempt had reached; empty on the
 	// first.
 	earlier string
+	// moved is set where what the workspace depends on was applied since its
+	// plan was made.
+	moved bool
 }
 
 // errTaken says that the run is not this attempt's to write any more: it was
@@ -237,6 +241,13 @@ func (x *execution) after(ctx context.Context) error {
 		if err := x.r.afterApply(ctx, x); err != nil {
 			return err
 		}
+	case store.KindPlan:
+		if x.run.PullRequest == 0 {
+			return x.r.afterPushed(ctx, x)
+		}
+	}
+	if x.run.PullRequest == 0 {
+		return nil
 	}
 	return x.r.reportEnded(ctx, x.repo, x.run.PullRequest)
 }
@@ -265,12 +276,18 @@ func (x *execution) module(ctx context.Context) (m terraform.Module, release fun
 	if err := x.step(ctx, "checkout"); err != nil {
 		return m, nil, err
 	}
-	root, release, err := x.r.checkout(ctx, x.repo, x.run.Commit, x.in.FetchRef)
+	root, release, err := x.r.checkout(ctx, x.repo, cmp.Or(x.in.At, x.run.Commit), x.in.FetchRef)
 	if err != nil {
 		return m, nil, err
 	}
 	m = Module(x.in.Workspace, root, x.repo.String()+"/"+x.in.Workspace.Name)
 	m.Log = x.log
+	if len(x.in.Commands) > 0 {
+		if m, err = x.withCommands(m); err != nil {
+			release()
+			return m, nil, err
+		}
+	}
 	if m.StateFile = x.keptState(); m.StateFile != "" {
 		if err := x.stateIsThere(ctx); err != nil {
 			release()
@@ -279,6 +296,24 @@ func (x *execution) module(ctx context.Context) (m terraform.Module, release fun
 		x.note("This root module has no backend that outlives a checkout, so Holdfast keeps its state in the server's data directory.")
 	}
 	return m, release, nil
+}
+
+// withCommands is the module in a directory of this run's own, with what people
+// asked for beside the configuration: others share the checkout.
+func (x *execution) withCommands(m terraform.Module) (terraform.Module, error) {
+	dir, err := x.attemptDir()
+	if err != nil {
+		return m, err
+	}
+	own, err := terraform.CopyModule(m, filepath.Join(dir, "checkout"))
+	if err != nil {
+		return m, err
+	}
+	var blocks []terraform.Block
+	for _, c := range x.in.Commands {
+		blocks = append(blocks, terraform.Block{Import: c.ID != "", Address: c.Address, ID: c.ID})
+	}
+	return own, terraform.WriteBlocks(own, blocks)
 }
 
 // keptState is the file in which Holdfast keeps the root module's state; empty

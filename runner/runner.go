@@ -63,6 +63,9 @@ type Git interface {
 	// Checkout returns a directory with the commit's files, shared with all
 	// who ask for the same commit, until release is called.
 	Checkout(ctx context.Context, r vcs.Repository, sha string) (dir string, release func(), err error)
+	// Revert makes a branch on the remote whose one commit takes a change back,
+	// and returns that commit; see vcs.Revert for its errors.
+	Revert(ctx context.Context, r vcs.Repository, remote vcs.Remote, rev vcs.Revert) (sha string, err error)
 }
 
 // Repository is a repository that Holdfast serves.
@@ -142,6 +145,9 @@ type Runner struct {
 
 	configMu sync.Mutex
 	configs  map[string]*workspaces.Config // by REPOSITORY@COMMIT, a few
+	waiting  map[string]time.Time          // since when something is waited for; see patient
+
+	gates gates
 }
 
 // host is a host with its optional capabilities; nil where it lacks one.
@@ -151,6 +157,8 @@ type host struct {
 	statuses vcs.Statuses
 	notes    vcs.Notes
 	reviews  vcs.Reviews
+	merger   vcs.Merger
+	opener   vcs.Opener
 }
 
 // New returns a Runner. It starts nothing.
@@ -162,13 +170,15 @@ func New(c Config) (*Runner, error) {
 	if len(c.DigestKey) < 32 {
 		return nil, errors.New("the digest key is shorter than 32 bytes")
 	}
-	r := &Runner{Config: c, hosts: map[string]host{}, repositories: map[vcs.Repository]Repository{}, configs: map[string]*workspaces.Config{}}
+	r := &Runner{Config: c, hosts: map[string]host{}, repositories: map[vcs.Repository]Repository{}, configs: map[string]*workspaces.Config{}, waiting: map[string]time.Time{}}
 	for name, h := range c.Hosts {
 		x := host{Host: h}
 		x.comments, _ = h.(vcs.Comments)
 		x.statuses, _ = h.(vcs.Statuses)
 		x.notes, _ = h.(vcs.Notes)
 		x.reviews, _ = h.(vcs.Reviews)
+		x.merger, _ = h.(vcs.Merger)
+		x.opener, _ = h.(vcs.Opener)
 		r.hosts[name] = x
 	}
 	for _, repo := range c.Repositories {
@@ -209,8 +219,22 @@ type Result struct {
 	Notes    []string `json:"notes,omitempty"` // sentences for the report
 	// Waiting says what a queued run waits for, in words for people.
 	Waiting string `json:"waiting,omitempty"`
+	// Since is when the run's pull request got into the line for the workspace;
+	// a push keeps its place.
+	Since time.Time `json:"since,omitzero"`
+	// Busy counts how often the state was found locked by somebody else.
+	Busy int `json:"busy,omitempty"`
 	// Shim is the directory of the process that applies.
 	Shim string `json:"shim,omitempty"`
+	// Saved is set where the reviewed plan itself was given to the engine.
+	Saved bool `json:"saved,omitempty"`
+	// Leftovers is set where planning left files in the checkout that Git does
+	// not have: such a plan cannot be applied from another checkout.
+	Leftovers bool `json:"leftovers,omitempty"`
+	// Contained is set where a later commit was applied already.
+	Contained bool `json:"contained,omitempty"`
+	// Done are the steps that a failed apply completed, for people.
+	Done []string `json:"done,omitempty"`
 	// Init is set where the engine had to be initialised.
 	Init bool `json:"init,omitempty"`
 }
@@ -236,8 +260,22 @@ type runPayload struct {
 	// Confirmed is set where a person asked for the apply after seeing the plan
 	// of the run that Result.Reviewed names.
 	Confirmed bool `json:"confirmed,omitempty"`
-	// Refused says which requirement of the apply was not met at the merge.
-	Refused string `json:"refused,omitempty"`
+	// Author and Head are the pull request's, as it was merged or is applied.
+	Author string `json:"author,omitempty"`
+	Head   string `json:"head,omitempty"`
+	// Fresh is set where the saved plan was tried before and failed.
+	Fresh bool `json:"fresh,omitempty"`
+	// Early is set on an apply before the merge.
+	Early bool `json:"early,omitempty"`
+	// Pushed is set where the commit came to the default branch without a pull
+	// request.
+	Pushed bool `json:"pushed,omitempty"`
+	// Destroy is set where the root module was deleted; At is then the commit
+	// that has it.
+	Destroy bool   `json:"destroy,omitempty"`
+	At      string `json:"at,omitempty"`
+	// Commands are what people asked for beside the configuration.
+	Commands []stateCommand `json:"commands,omitempty"`
 	// Unapplied is set on a check of a commit of which nobody knows whether
 	// it was ever applied.
 	Unapplied bool `json:"unapplied,omitempty"`

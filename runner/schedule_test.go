@@ -123,7 +123,7 @@ func TestJitter(t *testing.T) {
 func TestScheduleOnManyNodes(t *testing.T) {
 	f := newFixture(t)
 	f.git.commit("main", map[string]string{"holdfast.hcl": "defaults {\n  drift {\n    schedule = \"0 * * * *\"\n  }\n}\n"})
-	if err := f.refresh(t.Context(), f.repo); err != nil {
+	if err := f.refresh(t.Context(), f.repo, ""); err != nil {
 		t.Fatal(err)
 	}
 	nodes := []*Runner{f.Runner, f.node(f.Store, "two"), f.node(f.Store, "three")}
