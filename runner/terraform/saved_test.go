@@ -140,7 +140,11 @@ func TestRefusedPlans(t *testing.T) {
 		"elsewhere: both":        func(t *testing.T, r *rig) { r.m.Workspace, r.m.StateFile = "prod", r.file("state/other.tfstate") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := savedPlan(t, map[string]string{"app/main.tf": withEmpty}, "1.0.0")
+			config := oneResource
+			if strings.Contains(name, "provider") {
+				config = withEmpty
+			}
+			r := savedPlan(t, map[string]string{"app/main.tf": config}, "1.0.0")
 			spoil(t, r)
 			before, _ := os.ReadFile(r.m.StateFile)
 			r.called(t)
@@ -165,11 +169,11 @@ func TestRefusedPlans(t *testing.T) {
 
 // A state with another history: somebody began it anew.
 func TestAnotherLineage(t *testing.T) {
-	r := savedPlan(t, map[string]string{"app/main.tf": withEmpty}, "1.0.0")
+	r := savedPlan(t, map[string]string{"app/main.tf": oneResource}, "1.0.0")
 	if err := r.apply(t); err != nil {
 		t.Fatal(err)
 	}
-	write(t, filepath.Join(r.m.Dir, "main.tf"), strings.Replace(withEmpty, `"a" {}`, `"b" {}`, 1))
+	write(t, filepath.Join(r.m.Dir, "main.tf"), strings.Replace(oneResource, `"a"`, `"b"`, 1))
 	r.plan(t)
 	damage(t, r.m.StateFile, func(state []byte) []byte {
 		return bytes.Replace(state, []byte(`"lineage": "`), []byte(`"lineage": "f`), 1)
