@@ -77,14 +77,11 @@ func validateEnvironment(c Config) error {
 	return errors.Join(errs...)
 }
 
-// validateArguments refuses arguments that the engine gets from its environment
-// and that would have it hide what it does, or say it in another form: from what
-// it prints is known whether it has begun to apply.
+// validateArguments refuses arguments that an apply gets from its environment
+// and that would have the engine hide what it does, or say it in another form:
+// from what it prints is known whether it has begun.
 func validateArguments(env map[string]string) error {
-	for _, name := range slices.Sorted(maps.Keys(env)) {
-		if !strings.HasPrefix(name, "TF_CLI_ARGS") {
-			continue
-		}
+	for _, name := range []string{"TF_CLI_ARGS", "TF_CLI_ARGS_apply"} {
 		for _, arg := range strings.Fields(env[name]) {
 			arg, _, _ = strings.Cut(strings.Trim(arg, `"'`), "=")
 			if arg = strings.TrimLeft(arg, "-"); arg == "json" || arg == "json-into" || arg == "concise" {

@@ -192,9 +192,11 @@ func TestArgumentsThatHideProgress(t *testing.T) {
 		"": false, "-parallelism=3": false, "-var 'x=json'": false, "-lock-timeout=1m -compact-warnings": false,
 		"-json": true, "-parallelism=3 --concise": true, `"-json-into=x"`: true, "-concise=true": true,
 	} {
-		_, err := New(Config{DataDir: t.TempDir(), Set: map[string]string{"TF_CLI_ARGS_apply": value}})
-		if (err != nil) != refused || err != nil && !strings.Contains(err.Error(), "TF_CLI_ARGS_apply") {
-			t.Errorf("%q: %v", value, err)
+		for name, matters := range map[string]bool{"TF_CLI_ARGS": true, "TF_CLI_ARGS_apply": true, "TF_CLI_ARGS_output": false} {
+			_, err := New(Config{DataDir: t.TempDir(), Set: map[string]string{name: value}})
+			if (err != nil) != (refused && matters) || err != nil && !strings.Contains(err.Error(), name+" ") {
+				t.Errorf("%s=%q: %v", name, value, err)
+			}
 		}
 	}
 }
