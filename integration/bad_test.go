@@ -254,7 +254,7 @@ func TestApplyThatFails(t *testing.T) {
 		t.Errorf("the apply is %s", r.State)
 	}
 	w.comment(number, "Cannot create server refused", "What was applied is in the state",
-		"Done: smallcloud_server.c, smallcloud_server.fine. Not done: smallcloud_server.refused.")
+		"Done: `smallcloud_server.c`, `smallcloud_server.fine`. Not done: `smallcloud_server.refused`.")
 	if s := w.workspace("c").State; s != runner.Pending {
 		t.Errorf("the workspace is %s", s)
 	}
@@ -265,7 +265,7 @@ func TestApplyThatFails(t *testing.T) {
 	w.comment(number, "refused")
 	w.repo.Merge(number, "merge")
 	// Nothing piles on a broken workspace before a person has looked at it.
-	w.comment(number, "waits for pull request #"+strconv.Itoa(first), "Its apply is failed", "position 1")
+	w.comment(number, "waits for pull request `#"+strconv.Itoa(first)+"`", "Its apply failed", "position 1")
 	w.repo.Grant("ada", "write")
 	w.repo.Comment(first, "ada", "holdfast unlock")
 	w.comment(number, "pplied")

@@ -52,7 +52,7 @@ func TestMain(m *testing.M) {
 
 // patience bounds every wait of these tests. It is no assertion about speed:
 // a wait that runs into it means that the thing will not happen.
-const patience = 2 * time.Minute
+const patience = 90 * time.Second
 
 // world is a forge, a cloud in a process of its own, and a Holdfast that a
 // test may kill.
@@ -284,6 +284,11 @@ func (w *world) describe() string {
 func (w *world) comment(number int, want ...string) string {
 	w.Helper()
 	body := ""
+	defer func() {
+		if w.Failed() {
+			w.Logf("the comment on #%d:\n%s", number, body)
+		}
+	}()
 	w.until(fmt.Sprintf("the comment on #%d says %q", number, want), func() bool {
 		comments := w.repo.Comments(number)
 		if len(comments) > 1 {

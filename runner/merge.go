@@ -288,8 +288,8 @@ func (r *Runner) unplanned(ctx context.Context, pr vcs.PullRequest, old pullReco
 	before := pr.BaseSHA
 	if pr.MergeSHA != pr.HeadSHA || before == "" || before == pr.MergeSHA {
 		var err error
-		if before, err = r.Git.Resolve(ctx, pr.Repository, pr.MergeSHA+"^1"); err != nil {
-			return nil, fmt.Errorf("commit before the merge: %w", err)
+		if before, err = r.beforeMerge(ctx, pr); err != nil {
+			return nil, err
 		}
 	}
 	changed, err := r.Git.ChangedPaths(ctx, pr.Repository, before, pr.MergeSHA)

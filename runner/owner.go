@@ -174,8 +174,10 @@ func (x *execution) inLine(ctx context.Context, owner *lock.Lease, ahead []int) 
 	s := fmt.Sprintf("waits for %s, which has this workspace since %s (%s); position %d", owner.Holder.Who,
 		owner.Since.UTC().Format("2006-01-02 15:04 MST"), owner.Holder.Why, position)
 	runs, err := x.r.Store.Runs.List(ctx, store.RunFilter{Repository: x.run.Repository, Workspace: x.run.Workspace, PullRequest: number, Limit: 1})
-	if err == nil && len(runs) > 0 && runs[0].Kind == store.KindApply && (runs[0].State == store.Failed || runs[0].State == store.Held) {
-		s += fmt.Sprintf(". Its apply is %s: it goes on with `holdfast apply` there, or `holdfast unlock` there lets others go first", runs[0].State)
+	if err == nil && len(runs) > 0 && runs[0].Kind == store.KindApply {
+		if how := map[store.State]string{store.Failed: "failed", store.Held: "is held"}[runs[0].State]; how != "" {
+			s += ". Its apply " + how + ": it goes on with `holdfast apply` there, or `holdfast unlock` there lets others go first"
+		}
 	}
 	if both := x.waitsToo(ctx, number); both != "" {
 		s += fmt.Sprintf(". It waits in turn for this pull request, which has %s: `holdfast unlock` in one of the two lets the other go on", both)

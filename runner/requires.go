@@ -131,7 +131,7 @@ func (x *execution) ask(ctx context.Context, h host, name string) (why string, e
 // upToDate says whether the branch has all of its base: of the base as it is now
 // or, after the merge, as it was before it.
 func (x *execution) upToDate(ctx context.Context) (why string, err error) {
-	base := x.run.Commit + "^1"
+	var before string
 	if x.in.Early {
 		var rec pullRecord
 		if _, err := x.r.load(ctx, pullName(x.repo, x.run.PullRequest), &rec); err != nil {
@@ -140,11 +140,12 @@ func (x *execution) upToDate(ctx context.Context) (why string, err error) {
 		if err := x.r.fetch(ctx, x.repo, x.in.FetchRef); err != nil {
 			return "", err
 		}
-		base = "refs/heads/" + rec.Base
+		before, err = x.r.Git.Resolve(ctx, x.repo, "refs/heads/"+rec.Base)
+	} else {
+		before, err = x.r.beforeMerge(ctx, vcs.PullRequest{Repository: x.repo, Number: x.run.PullRequest, HeadSHA: x.in.Head, MergeSHA: x.run.Commit})
 	}
-	before, err := x.r.Git.Resolve(ctx, x.repo, base)
 	if err != nil {
-		return "", fmt.Errorf("commit before the merge: %w", err)
+		return "", fmt.Errorf("find the base: %w", err)
 	}
 	current, err := x.r.Git.IsAncestor(ctx, x.repo, before, x.in.Head)
 	if err != nil {
