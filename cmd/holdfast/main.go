@@ -108,7 +108,7 @@ and "diff" end with 2 where they found a difference.`,
 		newServe(), newDemo(),
 		newPlan(), newDrift(), newWorkspaces(), newValidate(),
 		newShow(), newDiff(),
-		newRuns(), newLocks(), newHold(), newRelease(), newBackup(), newVersion(),
+		newRuns(), newLocks(), newHold(), newRelease(), newUnlock(), newBackup(), newVersion(),
 	)
 	return root
 }
