@@ -165,7 +165,9 @@ func (r *Runner) automerge(ctx context.Context, pr vcs.PullRequest, next *pullRe
 // ready reports whether a pull request can be merged because of what is applied,
 // and by which method.
 func (r *Runner) ready(ctx context.Context, next pullRecord, c *comparison) (method string, ready bool, err error) {
-	applied := false
+	if !slices.ContainsFunc(next.Workspaces, func(w pullWorkspace) bool { return w.Applied != "" }) {
+		return "", false, nil
+	}
 	for _, pw := range next.Workspaces {
 		if len(pw.Problem) > 0 {
 			return "", false, nil
@@ -188,12 +190,11 @@ func (r *Runner) ready(ctx context.Context, next pullRecord, c *comparison) (met
 		if !pw.Automerge || run.State != store.Applied && run.State != store.NoChanges {
 			return "", false, nil
 		}
-		applied = applied || pw.Applied != ""
 		if policy, _ := c.policy(pw.Name); method == "" {
 			method = policy.MergeMethod
 		}
 	}
-	return method, applied, nil
+	return method, true, nil
 }
 
 // leaveApplied says of the workspaces that a closed pull request has applied that
@@ -212,8 +213,7 @@ func (r *Runner) leaveApplied(ctx context.Context, pr vcs.PullRequest, old pullR
 		if applied == "" {
 			continue
 		}
-		at := "workspace/" + pr.Repository.String() + "/" + w.Name
-		err := change(ctx, r, at, func(rec *WorkspaceRecord) {
+		err := change(ctx, r, workspaceName(pr.Repository, w.Name), func(rec *WorkspaceRecord) {
 			if rec.AppliedCommit == applied {
 				rec.State = Pending
 				rec.Error = fmt.Sprintf("Pull request #%d was applied here at commit %s and closed without a merge: the default branch does not say what the cloud is. Merge that commit, or open a pull request that touches this workspace: its apply undoes it.", pr.Number, short(applied))

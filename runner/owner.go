@@ -145,7 +145,7 @@ func (x *execution) contains(ctx context.Context, commit string) bool {
 // that owns the workspace: its merge is the earlier one, and the other has not
 // touched the cloud.
 func (x *execution) goesBefore(ctx context.Context, owner int) bool {
-	if x.run.Kind != store.KindApply || owner == 0 {
+	if x.run.Kind != store.KindApply || x.run.PullRequest == 0 || owner == 0 {
 		return false
 	}
 	runs, err := x.r.Store.Runs.List(ctx, store.RunFilter{

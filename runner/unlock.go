@@ -119,7 +119,12 @@ func (r *Runner) unlocked(ctx context.Context, e vcs.Event, names []string, who 
 		return nil, err
 	}
 	for _, name := range names {
-		if !rec.workspace(name).Deleted || rec.State != vcs.Merged {
+		w := rec.workspace(name)
+		if !w.Deleted || rec.State != vcs.Merged || w.Apply == "" {
+			continue
+		}
+		// One that began, and failed, has left something that is not forgotten.
+		if run, err := r.Store.Runs.Get(ctx, w.Apply); err != nil || run.State != store.Held {
 			continue
 		}
 		if err := r.Store.Records.Delete(ctx, workspaceName(e.Repository, name)); err != nil {
