@@ -3,8 +3,14 @@
 // steps:
 //
 //	event.go      a webhook or a poll said something: which runs follow from it
+//	merge.go      a pull request was merged: its applies
+//	early.go      applies before the merge, and the merge after them
+//	push.go       what came to the default branch without a pull request
+//	command.go    what people ask for in comments
 //	plan.go       plans one workspace for a pull request
-//	apply.go      plans the merge commit again, compares, applies
+//	apply.go      applies the reviewed plan, or a fresh one that is the same
+//	owner.go      who has a workspace, and who waits for it
+//	requires.go   what the host is asked before an apply
 //	drift.go      checks one workspace, and queues its correction
 //	correct.go    undoes drift, through the same gate as an apply
 //	report.go     makes the host show what is stored
