@@ -18,7 +18,7 @@ const updateChange = `{"actions":["update"],"before":{"size":"s","tags":{"env":"
 func TestDigestSeesEveryChange(t *testing.T) {
 	base := string(planJSON(resource("cloud_server.x", updateChange)+","+
 		resource("cloud_server.y", `{"actions":["delete","create"],"before":{"a":1},"after":{"a":2},"replace_paths":[["a"]]}`),
-		`"output_changes":{"o":{"actions":["create"],"before":null,"after":"v","after_unknown":false}}`))
+		`"output_changes":{"o":{"actions":["create"],"before":null,"after":"later-v","after_unknown":false}}`))
 	changes := []struct{ name, from, to string }{
 		{"address", `cloud_server.x`, `cloud_server.z`},
 		{"type", `"type":"cloud_server"`, `"type":"cloud_disk"`},
@@ -33,13 +33,21 @@ func TestDigestSeesEveryChange(t *testing.T) {
 		{"sensitive", `"pw":"old-secret1"},"after_unknown"`, `"pw":"new-secret1"},"after_unknown"`},
 		{"unknown", `{"ip":true}`, `{"ip":true,"dns":true}`},
 		{"replace path", `[["a"]]`, `[["b"]]`},
-		{"output value", `"after":"v"`, `"after":"w"`},
+		{"output value", `"after":"later-v"`, `"after":"w"`},
 		{"output name", `"o":{`, `"p":{`},
-		{"output unknown", `"after":"v","after_unknown":false`, `"after_unknown":true`},
+		{"output unknown", `"after":"later-v","after_unknown":false`, `"after_unknown":true`},
 		{"string for number", `"before":{"a":1}`, `"before":{"a":"1"}`},
 		{"moved", `"provider_name"`, `"previous_address":"q.q","provider_name"`},
 		{"imported", `"after_unknown":{"ip":true}`, `"after_unknown":{"ip":true},"importing":{"id":"i"}`},
 		{"failed", `"format_version"`, `"errored":true,"format_version"`},
+		{"mark of sensitivity", `"after_sensitive":{"pw":true}`, `"after_sensitive":{"pw":true,"size":true}`},
+		{"no mark any more", `"before_sensitive":{"pw":true}`, `"before_sensitive":{}`},
+		{"identity", `"after_unknown":{"ip":true}`, `"after_unknown":{"ip":true},"before_identity":{"id":"i"}`},
+		{"deposed", `"provider_name"`, `"deposed":"abcd1234","provider_name"`},
+		{"a later action", `["delete","create"]`, `["replace"]`},
+		{"part of an output unknown", `"after_unknown":false`, `"after_unknown":{"a":true}`},
+		{"sensitive output", `"after_unknown":false`, `"after_unknown":false,"after_sensitive":true`},
+		{"null for absent", `"before":{"a":1}`, `"before":{"a":1,"b":null}`},
 	}
 	key := []byte("key")
 	was := mustParse(t, []byte(base))
@@ -59,6 +67,9 @@ func TestDigestSeesEveryChange(t *testing.T) {
 		{"reason", `"provider_name"`, `"action_reason":"replace_by_request","provider_name"`},
 		{"format version", `"1.2"`, `"1.0"`},
 		{"engine", `"1.11.4"`, `"1.12.0"`},
+		{"spelling of a number", `"before":{"a":1}`, `"before":{"a":10.0e-1}`},
+		{"a copy of a secret", `"format_version"`, `"variables":{"v":{"value":"later-v"}},"configuration":{"root_module":{"variables":{"v":{"sensitive":true}}}},"format_version"`},
+		{"complete", `"format_version"`, `"complete":false,"deferred_changes":[{"reason":"unknown"}],"format_version"`},
 		{"false marks", `{"ip":true}`, `{"ip":true,"ports":[false,false],"tags":{}}`},
 		{"no-op", `"resource_changes":[`, `"resource_changes":[` + resource("n.n", `{"actions":["no-op"],"before":{},"after":{}}`) + `,`},
 		{"read", `"resource_changes":[`, `"resource_changes":[` + resource("n.n", `{"actions":["read"],"before":null,"after":{}}`) + `,`},
@@ -178,6 +189,8 @@ func TestCompare(t *testing.T) {
 			planJSON(strings.NewReplacer(`"pw":"old-secret1"`, `"pw":"plain"`, `{"pw":true}`, `{}`).Replace(x)), Comparison{
 				Verdict: Changed, SameResources: true, Differences: []Difference{
 					{Address: "cloud_server.x", Attribute: "pw", Reviewed: "(sensitive value) (unchanged)", Now: "(sensitive value) (unchanged), another one"},
+					{Address: "cloud_server.x", Attribute: "(sensitive before)", Reviewed: "pw", Now: "(nothing)"},
+					{Address: "cloud_server.x", Attribute: "(sensitive after)", Reviewed: "pw", Now: "(nothing)"},
 				}}},
 		{"action", planJSON(x), planJSON(swap(`["update"]`, `["delete","create"]`)), Comparison{Verdict: Changed, Differences: []Difference{
 			{Address: "cloud_server.x", Reviewed: "updated", Now: "replaced (destroyed, then created)"},
@@ -217,5 +230,76 @@ func TestCompareIsBounded(t *testing.T) {
 	d := Compare(a, b).Differences[0]
 	if len(d.Reviewed) > 250 || !strings.HasSuffix(d.Reviewed, "… (2002 bytes)") {
 		t.Errorf("%q", d.Reviewed)
+	}
+}
+
+// TestCompareHidesWhatEitherPlanHides has a secret in one plan that the other
+// one does not mark, or not at the same place.
+func TestCompareHidesWhatEitherPlanHides(t *testing.T) {
+	const secret = "x7Kd9qP2-secret"
+	change := func(before, after, unknown, sensitive string, more ...string) []byte {
+		return planJSON(resource("cloud_server.x", fmt.Sprintf(`{"actions":["update"],"before":%s,"after":%s,"after_unknown":%s,"before_sensitive":%s,"after_sensitive":%s%s}`,
+			before, after, unknown, sensitive, sensitive, strings.Join(append([]string{""}, more...), ","))))
+	}
+	quoted := `"` + secret + `"`
+	marked := change(`{"pw":`+quoted+`,"pin":73915}`, `{"pw":`+quoted+`,"pin":73915}`, `{}`, `{"pw":true,"pin":true}`)
+	tests := []struct {
+		name string
+		a, b []byte
+	}{
+		{"the mark is lost", marked, change(`{"pw":`+quoted+`,"pin":73915}`, `{"pw":"new","pin":1}`, `{}`, `{}`)},
+		{"unknown, then known without a mark",
+			change(`{"pw":null}`, `{}`, `{"pw":true}`, `{"pw":true}`), change(`{"pw":null}`, `{"pw":`+quoted+`}`, `{}`, `{}`)},
+		{"at another place", marked, change(`{"user":`+quoted+`,"port":73915}`, `{"url":"https://u:`+secret+`@h/"}`, `{}`, `{}`)},
+		{"another place of a list",
+			change(`{"l":["a",73915]}`, `{"l":["a",73915]}`, `{}`, `{"l":[false,true]}`), change(`{"l":[73915]}`, `{"l":[73915,"b"]}`, `{}`, `{}`)},
+		{"as a key", marked, change(`{"tags":{}}`, `{"tags":{"`+secret+`":"a"}}`, `{}`, `{}`)},
+		{"a key of what is marked as a whole",
+			change(`{"m":{"`+secret+`":1}}`, `{"m":{}}`, `{}`, `{"m":true}`), change(`{"m":{"`+secret+`":2}}`, `{"m":{}}`, `{}`, `{}`)},
+		{"a path that forces a replacement",
+			change(`{"m":{"`+secret+`":1}}`, `{"m":{}}`, `{}`, `{"m":true}`), change(`{"m":{"`+secret+`":1}}`, `{"m":{}}`, `{}`, `{"m":true}`, `"replace_paths":[["m","`+secret+`"]]`)},
+		{"of another shape", marked, change(`{"pw":{"a":[`+quoted+`]},"pin":"73915"}`, `{"pw":[`+quoted+`],"pin":[73915]}`, `{}`, `{}`)},
+		{"marks of another shape",
+			change(`{"pw":`+quoted+`}`, `{"pw":"a"}`, `{}`, `{"pw":{"a":true}}`), change(`{"pw":`+quoted+`}`, `{"pw":"b"}`, `{}`, `{"pw":[true]}`)},
+		{"marks that are no marks",
+			change(`{"pw":`+quoted+`}`, `{"pw":"a"}`, `{}`, `{"pw":"yes"}`), change(`{"pw":`+quoted+`}`, `{"pw":"b"}`, `{}`, `{"pw":1}`)},
+		{"an imported id", marked, change(`{}`, `{}`, `{}`, `{}`, `"importing":{"id":`+quoted+`}`)},
+		{"an identity", marked, change(`{}`, `{}`, `{}`, `{}`, `"before_identity":{"id":`+quoted+`}`)},
+		{"of an output", marked, planJSON(resource("cloud_server.x", updateChange), `"output_changes":{"o":{"actions":["create"],"before":null,"after":`+quoted+`}}`)},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			a, b := mustParse(t, tc.a), mustParse(t, tc.b)
+			for _, cmp := range []Comparison{Compare(a, b), Compare(b, a)} {
+				if cmp.Verdict != Changed || len(cmp.Differences) == 0 {
+					t.Errorf("%+v", cmp)
+				}
+				if shown := fmt.Sprintf("%+v", cmp); strings.Contains(shown, secret) || strings.Contains(shown, "73915") {
+					t.Errorf("shown: %s", shown)
+				}
+			}
+		})
+	}
+}
+
+func TestSameResources(t *testing.T) {
+	base := resource("cloud_server.x", updateChange)
+	for _, tc := range []struct {
+		name, from, to string
+		want           bool
+	}{
+		{"another value", `"size":"m"`, `"size":"l"`, true},
+		{"another mark", `"before_sensitive":{"pw":true}`, `"before_sensitive":{}`, true},
+		{"another action", `["update"]`, `["delete","create"]`, false},
+		{"another provider", `acme/cloud`, `evil/cloud`, false},
+		{"moved from elsewhere", `"provider_name"`, `"previous_address":"cloud_server.old","provider_name"`, false},
+		{"imported", `"after_unknown"`, `"importing":{"id":"i-1"},"after_unknown"`, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := Compare(mustParse(t, planJSON(base)), mustParse(t, planJSON(strings.Replace(base, tc.from, tc.to, 1))))
+			if got.Verdict != Changed || got.SameResources != tc.want {
+				t.Errorf("%+v", got)
+			}
+		})
 	}
 }

@@ -202,6 +202,7 @@ func (doc *document) plan() (*Plan, error) {
 		Engine:     doc.TerraformVersion,
 		Incomplete: len(doc.DeferredChanges)+len(doc.DeferredActions) > 0 || doc.Complete != nil && !*doc.Complete && !doc.Errored,
 	}
+	doc.tidy()
 	secrets := doc.secrets()
 	for i, rc := range doc.ResourceChanges {
 		if rc == nil || rc.Change == nil {
@@ -241,18 +242,57 @@ func (doc *document) plan() (*Plan, error) {
 	return p, nil
 }
 
+// tidy makes the values and marks of the document canonical: numbers in one
+// spelling, marks without what is false.
+func (doc *document) tidy() {
+	change := func(c *tfjson.Change) {
+		if c == nil {
+			return
+		}
+		c.Before, c.After, c.AfterUnknown = numbers(c.Before), numbers(c.After), prune(c.AfterUnknown)
+		c.BeforeSensitive, c.AfterSensitive = prune(c.BeforeSensitive), prune(c.AfterSensitive)
+		c.BeforeIdentity, c.AfterIdentity = numbers(c.BeforeIdentity), numbers(c.AfterIdentity)
+		for i := range c.ReplacePaths {
+			c.ReplacePaths[i] = numbers(c.ReplacePaths[i])
+		}
+		if c.Importing != nil {
+			c.Importing.Identity = numbers(c.Importing.Identity)
+		}
+	}
+	for _, list := range [][]*tfjson.ResourceChange{doc.ResourceChanges, doc.ResourceDrift} {
+		for _, rc := range list {
+			if rc != nil {
+				change(rc.Change)
+			}
+		}
+	}
+	for _, c := range doc.OutputChanges {
+		change(c)
+	}
+	for _, a := range doc.ActionInvocations {
+		if a != nil {
+			a.ConfigValues, a.ConfigUnknown, a.ConfigSensitive = numbers(a.ConfigValues), prune(a.ConfigUnknown), prune(a.ConfigSensitive)
+		}
+	}
+}
+
 // sort makes the order of everything a matter of its content.
 func (p *Plan) sort() {
-	byAddress := func(a, b Change) int {
-		return cmp.Or(strings.Compare(a.Address, b.Address), strings.Compare(string(a.Action), string(b.Action)),
-			bytes.Compare(a.Before, b.Before), bytes.Compare(a.After, b.After))
+	changes := func(a, b Change) int {
+		if d := cmp.Or(strings.Compare(a.Address, b.Address), strings.Compare(string(a.Action), string(b.Action))); d != 0 {
+			return d
+		}
+		return bytes.Compare(a.record(), b.record())
 	}
-	slices.SortFunc(p.Changes, byAddress)
-	slices.SortFunc(p.Drift, byAddress)
+	slices.SortStableFunc(p.Changes, changes)
+	slices.SortStableFunc(p.Drift, changes)
 	slices.SortFunc(p.Outputs, func(a, b Output) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortStableFunc(p.Invocations, func(a, b Invocation) int {
-		return cmp.Or(strings.Compare(a.Address, b.Address), strings.Compare(a.Trigger, b.Trigger),
-			strings.Compare(a.Event, b.Event), bytes.Compare(a.Config, b.Config))
+		if d := cmp.Or(strings.Compare(a.Address, b.Address), strings.Compare(a.Trigger, b.Trigger), strings.Compare(a.Event, b.Event),
+			cmp.Compare(a.Block, b.Block), cmp.Compare(a.Index, b.Index)); d != 0 {
+			return d
+		}
+		return bytes.Compare(a.record(), b.record())
 	})
 	slices.Sort(p.Reads)
 	slices.Sort(p.Relevant)
@@ -270,11 +310,16 @@ func normalise(rc *tfjson.ResourceChange, secrets *secrets) Change {
 		Provider:        rc.ProviderName,
 		Reason:          string(rc.ActionReason),
 		Import:          importID(ch.Importing),
+		Importing:       importing(ch.Importing),
 		Before:          encode(ch.Before),
 		After:           encode(ch.After),
-		Unknown:         marks(ch.AfterUnknown),
+		IdentityBefore:  present(ch.BeforeIdentity),
+		IdentityAfter:   present(ch.AfterIdentity),
+		Unknown:         present(ch.AfterUnknown),
 		SensitiveBefore: marks(secrets.mark(ch.Before, ch.BeforeSensitive)),
 		SensitiveAfter:  marks(secrets.mark(ch.After, ch.AfterSensitive)),
+		MarkedBefore:    present(ch.BeforeSensitive),
+		MarkedAfter:     present(ch.AfterSensitive),
 	}
 	if rc.PreviousAddress != rc.Address {
 		c.Previous = rc.PreviousAddress
@@ -283,7 +328,7 @@ func normalise(rc *tfjson.ResourceChange, secrets *secrets) Change {
 		c.Replace = append(c.Replace, encode(path))
 	}
 	slices.SortFunc(c.Replace, func(a, b json.RawMessage) int { return bytes.Compare(a, b) })
-	c.Action = action(ch.Actions)
+	c.Action, c.Words = action(ch.Actions)
 	if c.Action == noOp {
 		switch {
 		case c.Import != "":
@@ -302,23 +347,32 @@ func address(rc *tfjson.ResourceChange) string {
 	return rc.Address
 }
 
-func action(actions tfjson.Actions) Action {
+// action returns the action, and the engine's words where it does not tell
+// them. A word of a later engine never becomes one of the actions here.
+func action(actions tfjson.Actions) (Action, []string) {
 	words := make([]string, len(actions))
 	for i, a := range actions {
 		words[i] = string(a)
 	}
-	switch joined := strings.Join(words, "+"); joined {
-	case "", "no-op":
-		return noOp
-	case "delete+create":
-		return Replace
-	case "create+delete":
-		return ReplaceCreateFirst
-	case "forget+create", "create+forget":
-		return ReplaceForget
-	default: // create, update, delete and forget are spelt the same
-		return Action(joined)
+	is := func(expected ...string) bool { return slices.Equal(words, expected) }
+	joined := Action(strings.Join(words, "+"))
+	switch {
+	case len(words) == 0, is("no-op"):
+		return noOp, nil
+	case is("create"), is("update"), is("delete"), is("forget"):
+		return joined, nil
+	case is("delete", "create"):
+		return Replace, nil
+	case is("create", "delete"):
+		return ReplaceCreateFirst, nil
+	case is("forget", "create"), is("create", "forget"):
+		return ReplaceForget, words
 	}
+	switch joined {
+	case Replace, ReplaceCreateFirst, ReplaceForget, Move, Import, noOp:
+		return "engine's " + joined, words
+	}
+	return joined, words
 }
 
 func importID(i *tfjson.Importing) string {
@@ -335,22 +389,40 @@ func importID(i *tfjson.Importing) string {
 	return "(no id)"
 }
 
+// importing returns what Import does not tell.
+func importing(i *tfjson.Importing) json.RawMessage {
+	if i == nil || i.ID != "" && !i.Unknown && i.Identity == nil {
+		return nil
+	}
+	return encode(map[string]any{"id": i.ID, "unknown": i.Unknown, "identity": i.Identity})
+}
+
 func output(name string, c *tfjson.Change, secrets *secrets) Output {
-	return Output{
+	o := Output{
 		Name:    name,
-		Action:  action(c.Actions),
 		Before:  encode(c.Before),
 		After:   encode(c.After),
 		Unknown: anyTrue(c.AfterUnknown),
 		Sensitive: anyTrue(c.BeforeSensitive) || anyTrue(c.AfterSensitive) ||
 			anyTrue(secrets.mark(c.Before, nil)) || anyTrue(secrets.mark(c.After, nil)),
+		MarkedBefore: present(c.BeforeSensitive),
+		MarkedAfter:  present(c.AfterSensitive),
 	}
+	o.Action, o.Words = action(c.Actions)
+	if o.Unknown && c.AfterUnknown != true {
+		o.Unknowns = encode(c.AfterUnknown)
+	}
+	return o
 }
 
 func invocation(a *tfjson.ActionInvocation) Invocation {
-	out := Invocation{Address: a.Address, Type: a.Type, Provider: a.ProviderName, Config: encode(a.ConfigValues)}
+	out := Invocation{
+		Address: a.Address, Type: a.Type, Provider: a.ProviderName,
+		Config: encode(a.ConfigValues), Unknown: present(a.ConfigUnknown), Marked: present(a.ConfigSensitive),
+	}
 	if t := a.LifecycleActionTrigger; t != nil {
 		out.Trigger, out.Event = t.TriggeringResourceAddress, t.ActionTriggerEvent
+		out.Block, out.Index = t.ActionTriggerBlockIndex, t.ActionsListIndex
 	}
 	return out
 }

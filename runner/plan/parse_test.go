@@ -113,7 +113,7 @@ func TestParseKeepsWhatAnEngineSays(t *testing.T) {
 		Changes: []Change{
 			{Address: "a.a", Mode: "managed", Type: "a", Action: Delete, Before: raw(`{"x":"\u003c\u0026\u003e"}`), After: raw(`null`)},
 			{Address: "b.b", Mode: "managed", Type: "b", Action: Create, Before: raw(`null`),
-				After: raw(`{"l":[null,1],"n":123456789012345678901234567890.000000001}`), Unknown: raw(`{"l":[true,false]}`)},
+				After: raw(`{"l":[null,1],"n":123456789012345678901234567890.000000001}`), Unknown: raw(`{"l":[true,false]}`), IdentityBefore: raw(`{"x":1}`)},
 		},
 		Drift: []Change{{Address: "a.a", Mode: "managed", Type: "a", Action: Update, Before: raw(`{"x":1}`), After: raw(`{"x":2}`)}},
 		Invocations: []Invocation{{Address: "action.mail.x", Type: "mail", Provider: "p", Trigger: "b.b", Event: "AfterCreate",

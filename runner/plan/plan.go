@@ -56,30 +56,54 @@ type Change struct {
 	Type     string `json:"type"`
 	Provider string `json:"provider"`
 	Action   Action `json:"action"`
-	Reason   string `json:"reason,omitempty"` // the engine's action_reason
-	Import   string `json:"import,omitempty"` // the imported id
+	// Words are the engine's words, where Action alone does not tell them:
+	// both orders of ReplaceForget, and actions of a later engine.
+	Words  []string `json:"words,omitempty"`
+	Reason string   `json:"reason,omitempty"` // the engine's action_reason
+	Import string   `json:"import,omitempty"` // the imported id, as people see it
+	// Importing is what is imported, in canonical JSON: an id, an identity, or
+	// that it is unknown. An id alone, which Import has, is left out.
+	Importing json.RawMessage `json:"importing,omitempty"`
 	// Before and After are the values in canonical JSON (sorted keys);
 	// "null" where there is none.
 	Before json.RawMessage `json:"before,omitempty"`
 	After  json.RawMessage `json:"after,omitempty"`
+	// IdentityBefore and IdentityAfter are what the provider finds the
+	// resource by, in canonical JSON; absent where there is none.
+	IdentityBefore json.RawMessage `json:"identity_before,omitempty"`
+	IdentityAfter  json.RawMessage `json:"identity_after,omitempty"`
 	// Unknown marks what is known only after the apply, SensitiveBefore and
 	// SensitiveAfter what must not be shown: true, or a tree of the value's
 	// shape.
 	Unknown         json.RawMessage `json:"unknown,omitempty"`
 	SensitiveBefore json.RawMessage `json:"sensitive_before,omitempty"`
 	SensitiveAfter  json.RawMessage `json:"sensitive_after,omitempty"`
+	// MarkedBefore and MarkedAfter are the marks of sensitivity that the
+	// engine itself made. They are a part of the change, since the engine
+	// keeps them in the state. What Holdfast marks besides is not: it depends
+	// on what else is in the plan.
+	MarkedBefore json.RawMessage `json:"marked_before,omitempty"`
+	MarkedAfter  json.RawMessage `json:"marked_after,omitempty"`
 	// Replace are the paths that force a replacement, in canonical JSON.
 	Replace []json.RawMessage `json:"replace,omitempty"`
 }
 
 // Output is a change of an output value.
 type Output struct {
-	Name      string          `json:"name"`
-	Action    Action          `json:"action"` // Create, Update or Delete
-	Before    json.RawMessage `json:"before,omitempty"`
-	After     json.RawMessage `json:"after,omitempty"`
+	Name   string          `json:"name"`
+	Action Action          `json:"action"` // Create, Update or Delete
+	Words  []string        `json:"words,omitempty"`
+	Before json.RawMessage `json:"before,omitempty"`
+	After  json.RawMessage `json:"after,omitempty"`
+	// Unknown is set where any of the value is known only after the apply, and
+	// Unknowns is the tree of what is, where it is not the whole.
 	Unknown   bool            `json:"unknown,omitempty"`
+	Unknowns  json.RawMessage `json:"unknowns,omitempty"`
 	Sensitive bool            `json:"sensitive,omitempty"`
+	// MarkedBefore and MarkedAfter are the engine's own marks, as Change has
+	// them.
+	MarkedBefore json.RawMessage `json:"marked_before,omitempty"`
+	MarkedAfter  json.RawMessage `json:"marked_after,omitempty"`
 }
 
 // Invocation is one run of a provider's action.
@@ -88,11 +112,18 @@ type Invocation struct {
 	Type     string `json:"type"`
 	Provider string `json:"provider"`
 	// Trigger is the resource that triggers it and Event when ("AfterCreate");
-	// both empty where the action was asked for by itself.
+	// both empty where the action was asked for by itself. Block and Index are
+	// its place among the trigger's actions, which run in this order.
 	Trigger string `json:"trigger,omitempty"`
 	Event   string `json:"event,omitempty"`
-	// Config is the action's configuration, sensitive values in it.
-	Config json.RawMessage `json:"config,omitempty"`
+	Block   int    `json:"block,omitempty"`
+	Index   int    `json:"index,omitempty"`
+	// Config is the action's configuration, sensitive values in it. Unknown
+	// marks what of it is known only while applying, Marked what the engine
+	// marks as sensitive.
+	Config  json.RawMessage `json:"config,omitempty"`
+	Unknown json.RawMessage `json:"unknown,omitempty"`
+	Marked  json.RawMessage `json:"marked,omitempty"`
 }
 
 // Summary counts a plan's changes. A resource that is moved or imported and
@@ -125,7 +156,8 @@ type Comparison struct {
 	// More counts the differences beyond MaxDifferences.
 	More int `json:"more,omitempty"`
 	// SameResources is set where both plans do the same actions to the same
-	// addresses, whatever the values.
+	// resources, whatever the values: those of one address, type and provider,
+	// that come from one address or import.
 	SameResources bool `json:"same_resources"`
 }
 

@@ -16,12 +16,16 @@ import (
 type secrets struct {
 	whole map[string]bool
 	parts *strings.Replacer // nil where there are none
+	exact map[string]bool   // of one comparison: see alsoOf
 }
 
 const (
 	// minWhole is the shortest secret that is looked for as a whole string:
 	// below it, what is hidden would be "prod" and "true" everywhere.
 	minWhole = 6
+	// minExact is the shortest text or number, in bytes, that is looked for
+	// next to where it is a secret.
+	minExact = 4
 	// minPart is the shortest secret that is looked for within strings.
 	minPart = 8
 	// maxSecrets bounds the work that a hostile plan can ask for.
@@ -39,6 +43,11 @@ func (doc *document) secrets() *secrets {
 	}
 	for _, c := range doc.OutputChanges {
 		s.addChange(c)
+	}
+	for _, a := range doc.ActionInvocations {
+		if a != nil {
+			s.add(a.ConfigValues, a.ConfigSensitive)
+		}
 	}
 	// Only this much of the configuration is read, and a format that differs
 	// hides nothing less than the engine itself does.
@@ -84,6 +93,92 @@ func (s *secrets) add(value, marked any) {
 	}
 }
 
+// secretsOf finds again what is marked in plans that were read before. Those
+// of resources without a change are not in a Plan any more.
+func secretsOf(plans ...*Plan) *secrets {
+	s := &secrets{whole: map[string]bool{}}
+	for _, p := range plans {
+		for _, c := range p.Changes {
+			c.marked(s.add)
+		}
+		for _, o := range p.Outputs {
+			o.marked(s.add)
+		}
+		for _, i := range p.Invocations {
+			if i.Marked != nil {
+				s.add(decode(i.Config), decodeMarks(i.Marked))
+			}
+		}
+	}
+	s.build()
+	return s
+}
+
+// marked visits the change's values that have marks of sensitivity.
+func (c Change) marked(visit func(value, marked any)) {
+	if c.SensitiveBefore != nil {
+		visit(decode(c.Before), decodeMarks(c.SensitiveBefore))
+	}
+	if c.SensitiveAfter != nil {
+		visit(decode(c.After), decodeMarks(c.SensitiveAfter))
+	}
+}
+
+func (o Output) marked(visit func(value, marked any)) {
+	if o.Sensitive {
+		visit(decode(o.Before), true)
+		visit(decode(o.After), true)
+	}
+}
+
+// alsoOf returns s for comparing two things: a value that is marked in one of
+// them is hidden wherever it stands in both. So an element that lost its mark
+// and has another place is not shown.
+func (s *secrets) alsoOf(both ...interface{ marked(func(value, marked any)) }) *secrets {
+	out := &secrets{whole: s.whole, parts: s.parts, exact: map[string]bool{}}
+	for _, one := range both {
+		one.marked(out.addExact)
+	}
+	return out
+}
+
+func (s *secrets) addExact(value, marked any) {
+	switch v := value.(type) {
+	case string, json.Number:
+		if marked == true && len(s.exact) < maxSecrets {
+			s.exact[exactly(v)] = true
+		}
+	case map[string]any:
+		for k, child := range v {
+			s.addExact(child, key(marked, k))
+		}
+	case []any:
+		for i, child := range v {
+			s.addExact(child, index(marked, i))
+		}
+	}
+}
+
+// exactly is the text of a scalar; a number and a text of its digits are one.
+func exactly(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case json.Number:
+		return v.String()
+	}
+	return ""
+}
+
+// hides reports whether a text is or contains a secret.
+func (s *secrets) hides(text string) bool {
+	return s.whole[text] || len(text) >= minExact && s.exact[text] || s.contains(text)
+}
+
+func (s *secrets) contains(text string) bool {
+	return s.parts != nil && s.parts.Replace(text) != text
+}
+
 // build prepares the search for secrets within strings, also as they look in
 // a JSON string. A Replacer is a trie: it takes the same time for one secret
 // and for thousands.
@@ -116,12 +211,19 @@ func unguessable(s string) bool {
 // mark returns the marks of value with what is a secret added. The marks that
 // are passed in are not changed.
 func (s *secrets) mark(value, marked any) any {
-	if len(s.whole) == 0 || marked == true {
+	if len(s.whole)+len(s.exact) == 0 || marked == true {
 		return marked
+	}
+	if misfit(value, marked) {
+		return true
 	}
 	switch v := value.(type) {
 	case string:
-		if s.whole[v] || s.parts != nil && s.parts.Replace(v) != v {
+		if s.hides(v) {
+			return true
+		}
+	case json.Number:
+		if len(v) >= minExact && s.exact[v.String()] {
 			return true
 		}
 	case map[string]any:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -67,7 +68,7 @@ func annotate(value, unknown, sensitive any) any {
 	if unknown == true {
 		return Unknown{}
 	}
-	if sensitive == true {
+	if sensitive == true || misfit(value, sensitive) {
 		return conceal(value)
 	}
 	switch v := value.(type) {
@@ -105,6 +106,54 @@ func annotateMap(v map[string]any, unknown, sensitive any) map[string]any {
 	return out
 }
 
+// misfit reports whether marks of sensitivity have another shape than the
+// value, so that nobody knows what of it they mean.
+func misfit(value, marked any) bool {
+	switch marked.(type) {
+	case map[string]any:
+		if _, ok := value.(map[string]any); ok {
+			return false
+		}
+	case []any:
+		if _, ok := value.([]any); ok {
+			return false
+		}
+	default:
+		return false
+	}
+	return value != nil && anyTrue(marked)
+}
+
+// union returns the marks of both trees. Where their shapes differ everything
+// is marked.
+func union(a, b any) any {
+	switch {
+	case !anyTrue(a):
+		return b
+	case !anyTrue(b):
+		return a
+	}
+	switch a := a.(type) {
+	case map[string]any:
+		if b, ok := b.(map[string]any); ok {
+			out := maps.Clone(a)
+			for k, mark := range b {
+				out[k] = union(a[k], mark)
+			}
+			return out
+		}
+	case []any:
+		if b, ok := b.([]any); ok {
+			out := make([]any, max(len(a), len(b)))
+			for i := range out {
+				out[i] = union(index(a, i), index(b, i))
+			}
+			return out
+		}
+	}
+	return true
+}
+
 // conceal hides a value. There is nothing to hide in null.
 func conceal(v any) any {
 	if v == nil {
@@ -113,7 +162,8 @@ func conceal(v any) any {
 	return Sensitive{canonical: string(encode(v))}
 }
 
-// decode reads JSON with numbers as they are written. What is no JSON is nil.
+// decode reads JSON, with numbers in one spelling; see number. What is no JSON
+// is nil.
 func decode(raw json.RawMessage) any {
 	if len(raw) == 0 {
 		return nil
@@ -124,11 +174,11 @@ func decode(raw json.RawMessage) any {
 	if dec.Decode(&v) != nil {
 		return nil
 	}
-	return v
+	return numbers(v)
 }
 
-// encode writes canonical JSON: sorted keys, no spaces, numbers as they were
-// read. Like json.Marshal it escapes <, > and &, so that a value stays the
+// encode writes canonical JSON of what numbers returned: sorted keys, no
+// spaces. Like json.Marshal it escapes <, > and &, so that a value stays the
 // same bytes when the plan it is in is marshalled and read back.
 func encode(v any) json.RawMessage {
 	raw, err := json.Marshal(v)
@@ -139,23 +189,29 @@ func encode(v any) json.RawMessage {
 	return raw
 }
 
-// marks returns a tree of true and false in canonical JSON, without what is
-// false; nil where nothing is true. Engines differ in how much of the false
-// they write.
-func marks(v any) json.RawMessage {
-	v = prune(v)
+// present returns canonical JSON; nil for null.
+func present(v any) json.RawMessage {
 	if v == nil {
 		return nil
 	}
 	return encode(v)
 }
 
+// marks returns a tree of true and false in canonical JSON, without what is
+// false; nil where nothing is true. Engines differ in how much of the false
+// they write.
+func marks(v any) json.RawMessage { return present(prune(v)) }
+
+// prune takes what is false out of a tree of marks; what is neither true nor
+// false marks too.
 func prune(v any) any {
 	switch v := v.(type) {
 	case bool:
 		if v {
 			return true
 		}
+	case string, json.Number:
+		return true
 	case map[string]any:
 		out := map[string]any{}
 		for k, child := range v {
@@ -209,7 +265,7 @@ func index(v any, i int) any {
 	if v == true {
 		return true
 	}
-	if l, ok := v.([]any); ok && i < len(l) {
+	if l, ok := v.([]any); ok && 0 <= i && i < len(l) {
 		return l[i]
 	}
 	return nil
