@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -32,6 +33,7 @@ var binaries struct{ holdfast, cloud string }
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
+		sideBySide()
 		dir, err := os.MkdirTemp("", "holdfast-integration-")
 		if err != nil {
 			panic(err)
@@ -48,6 +50,17 @@ func TestMain(m *testing.M) {
 		}
 		return m.Run()
 	}())
+}
+
+// sideBySide runs more tests at a time than there are processors, unless the
+// command line says how many: most of the time each waits for an engine.
+func sideBySide() {
+	flag.Parse()
+	said := false
+	flag.Visit(func(f *flag.Flag) { said = said || f.Name == "test.parallel" })
+	if !said {
+		_ = flag.Set("test.parallel", "6")
+	}
 }
 
 // patience bounds every wait of these tests. It is no assertion about speed:
