@@ -97,6 +97,24 @@ func TestDigestSeesEveryChange(t *testing.T) {
 	}
 }
 
+// TestDigestOfAPlanByHand holds that a plan need not come from Parse to have
+// the digest of what it does, and to compare by it.
+func TestDigestOfAPlanByHand(t *testing.T) {
+	p := mustParse(t, planJSON(resource("cloud_server.x", updateChange)+","+
+		resource("cloud_server.y", `{"actions":["delete","create"],"before":{"a":1,"b":2},"after":{"a":2},"replace_paths":[["a"],["b"]]}`)))
+	q := *p
+	q.Changes = []Change{p.Changes[1], p.Changes[0]}
+	q.Changes[0].Before = raw("{ \"b\": 20e-1,\n\"a\": 1.0 }")
+	q.Changes[0].Replace = []json.RawMessage{raw(`["b"]`), raw(` [ "a" ]`)}
+	q.Changes[1].Unknown = raw(`{"ip":true,"name":false}`)
+	if p.Digest(testKey) != q.Digest(testKey) {
+		t.Error("another digest")
+	}
+	if cmp := Compare(p, &q); cmp.Verdict != Identical {
+		t.Errorf("%+v", cmp)
+	}
+}
+
 func TestDigestIsStableOverOrder(t *testing.T) {
 	data, err := os.ReadFile("testdata/mixed.json")
 	if err != nil {
@@ -144,6 +162,10 @@ func TestCompare(t *testing.T) {
 	x := resource("cloud_server.x", updateChange)
 	y := resource("cloud_server.y", `{"actions":["create"],"before":null,"after":{"a":1}}`)
 	out := `"output_changes":{"o":{"actions":["create"],"before":null,"after":"v","after_unknown":false}}`
+	outputs := func(list string) string { return `"output_changes":{` + list + `}` }
+	known := func(v string) string {
+		return `{"actions":["create"],"before":null,"after":"` + v + `","after_unknown":false}`
+	}
 	swap := func(from, to string) string {
 		if !strings.Contains(x, from) {
 			t.Fatalf("no %s in %s", from, x)
@@ -191,6 +213,16 @@ func TestCompare(t *testing.T) {
 					{Address: "cloud_server.x", Attribute: "pw", Reviewed: "(sensitive value) (unchanged)", Now: "(sensitive value) (unchanged), another one"},
 					{Address: "cloud_server.x", Attribute: "(sensitive before)", Reviewed: "pw", Now: "(nothing)"},
 					{Address: "cloud_server.x", Attribute: "(sensitive after)", Reviewed: "pw", Now: "(nothing)"},
+				}}},
+		{"output", planJSON("", outputs(`"a":`+known("v")+`,"b":`+known("v")+`,"c":`+known("v"))),
+			planJSON("", outputs(`"a":{"actions":["create"],"before":null,"after_unknown":true},`+
+				`"b":{"actions":["create"],"before":null,"after":{"x":1},"after_unknown":{"y":true}},`+
+				`"c":{"actions":["create"],"before":null,"after":"w","before_sensitive":true,"after_sensitive":true}`)), Comparison{
+				Verdict: Changed, SameResources: true, Differences: []Difference{
+					{Address: "output.a", Reviewed: `"v"`, Now: "(known after apply)"},
+					{Address: "output.b", Reviewed: `"v"`, Now: `{"x":1,"y":"(known after apply)"}`},
+					{Address: "output.c", Attribute: "(sensitive)", Reviewed: "false", Now: "true"},
+					{Address: "output.c", Reviewed: "(sensitive value)", Now: "(sensitive value), another one"},
 				}}},
 		{"action", planJSON(x), planJSON(swap(`["update"]`, `["delete","create"]`)), Comparison{Verdict: Changed, Differences: []Difference{
 			{Address: "cloud_server.x", Reviewed: "updated", Now: "replaced (destroyed, then created)"},
@@ -261,6 +293,14 @@ func TestCompareHidesWhatEitherPlanHides(t *testing.T) {
 		{"of another shape", marked, change(`{"pw":{"a":[`+quoted+`]},"pin":"73915"}`, `{"pw":[`+quoted+`],"pin":[73915]}`, `{}`, `{}`)},
 		{"marks of another shape",
 			change(`{"pw":`+quoted+`}`, `{"pw":"a"}`, `{}`, `{"pw":{"a":true}}`), change(`{"pw":`+quoted+`}`, `{"pw":"b"}`, `{}`, `{"pw":[true]}`)},
+		{"marks of another shape in both",
+			change(`{"pw":`+quoted+`}`, `{"pw":[`+quoted+`]}`, `{}`, `{"pw":{"a":true}}`), change(`{"pw":`+quoted+`}`, `{"pw":[1]}`, `{}`, `{"pw":{"a":true}}`)},
+		{"marks of another shape next to a secret",
+			change(`{"pw":[`+quoted+`],"x":"another-secret"}`, `{}`, `{}`, `{"pw":{"a":true},"x":true}`), change(`{"pw":[1,`+quoted+`]}`, `{}`, `{}`, `{"pw":{"a":true}}`)},
+		{"of an action's configuration", planJSON(resource("cloud_server.x", updateChange), `"action_invocations":[{"address":"action.mail.x","config_values":{"pw":`+quoted+`},"config_sensitive":{"pw":true}}]`),
+			change(`{}`, `{"size":`+quoted+`}`, `{}`, `{}`)},
+		{"marks below what is marked as a whole",
+			change(`{"m":{"`+secret+`":1}}`, `{"m":{}}`, `{}`, `{"m":true}`), change(`{"m":{"`+secret+`":1}}`, `{"m":{}}`, `{}`, `{"m":{"`+secret+`":true}}`)},
 		{"marks that are no marks",
 			change(`{"pw":`+quoted+`}`, `{"pw":"a"}`, `{}`, `{"pw":"yes"}`), change(`{"pw":`+quoted+`}`, `{"pw":"b"}`, `{}`, `{"pw":1}`)},
 		{"an imported id", marked, change(`{}`, `{}`, `{}`, `{}`, `"importing":{"id":`+quoted+`}`)},

@@ -15,7 +15,7 @@ import (
 var testKey = []byte("0123456789abcdef0123456789abcdef")
 
 // mutationSeeds is few: each is some thousand documents.
-const mutationSeeds = 20
+const mutationSeeds = 16
 
 // seeds gives a fuzz target, and so plain `go test`, its first documents.
 func seeds(n int) [][]byte {
@@ -151,7 +151,12 @@ func shuffled(c *chooser, l []any) []any {
 // agree holds that the comparison says the same as the digest.
 func agree(t *testing.T, a, b *Plan) {
 	t.Helper()
-	cmp, same := Compare(a, b), a.Digest(testKey) == b.Digest(testKey)
+	agrees(t, a, b, a.Digest(testKey) == b.Digest(testKey))
+}
+
+func agrees(t *testing.T, a, b *Plan, same bool) {
+	t.Helper()
+	cmp := Compare(a, b)
 	if want := same && !a.Errored && !b.Errored; (cmp.Verdict == Identical) != want {
 		t.Fatalf("same digest: %v, comparison: %+v", same, cmp)
 	}
@@ -171,6 +176,9 @@ func FuzzDigestSeesEveryMutation(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		doc := genDocument(newChooser(data))
+		for _, noise := range []string{"resource_drift", "prior_state", "planned_values", "deferred_changes", "relevant_attributes"} {
+			delete(doc, noise) // reading it a thousand times takes most of the time
+		}
 		base := mustParse(t, write(nil, doc))
 		was := base.Digest(testKey)
 		for m := range mutations(doc) {
@@ -178,8 +186,8 @@ func FuzzDigestSeesEveryMutation(f *testing.F) {
 			if (now.Digest(testKey) != was) != m.loud {
 				t.Fatalf("%s: digest changed: %v\n%s\n%s", m.what, !m.loud, write(nil, doc), write(nil, m.doc))
 			}
-			agree(t, base, now)
-			agree(t, now, base)
+			agrees(t, base, now, !m.loud)
+			agrees(t, now, base, !m.loud)
 		}
 	})
 }

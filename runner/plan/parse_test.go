@@ -62,6 +62,7 @@ func TestParseActions(t *testing.T) {
 		{name: "deposed", change: `{"actions":["delete"],"before":{"a":1},"after":null}`,
 			more: []string{`"deposed":"abcd1234"`}, want: Delete, summary: Summary{Destroy: 1}, address: "cloud_server.x (deposed abcd1234)"},
 		{name: "of a later engine", change: `{"actions":["shake","stir"],"before":{"a":1},"after":{"a":1}}`, want: "shake+stir", summary: Summary{Change: 1}},
+		{name: "a later engine's word for another thing", change: `{"actions":["move"],"before":{"a":1},"after":{"a":2}}`, want: "engine's move", summary: Summary{Change: 1}},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -127,6 +128,21 @@ func TestParseKeepsWhatAnEngineSays(t *testing.T) {
 		t.Error(diff)
 	}
 	sameAfterStoring(t, p)
+}
+
+// TestParseIsCanonical holds that what is stored and shown depends neither on
+// spellings nor on the order of what has the same address.
+func TestParseIsCanonical(t *testing.T) {
+	list := []string{
+		resource("a.a", `{"actions":["delete"],"before":{"n":%s},"after":null,"after_unknown":{}}`),
+		resource("a.a", `{"actions":["delete"],"before":{"n":%s},"after":null,"after_unknown":{"x":true}}`),
+		resource("a.a", `{"actions":["delete"],"before":{"n":%s},"after":null,"before_identity":{"n":%s}}`),
+	}
+	a := strings.ReplaceAll(list[0]+","+list[1]+","+list[2], "%s", "150")
+	b := strings.ReplaceAll(list[2]+","+list[1]+","+list[0], "%s", "1.50e2")
+	if diff := cmp.Diff(mustParse(t, planJSON(a)), mustParse(t, planJSON(b))); diff != "" {
+		t.Error(diff)
+	}
 }
 
 func raw(s string) json.RawMessage { return json.RawMessage(s) }
@@ -196,10 +212,11 @@ func TestSecretsAreMarkedWhereverTheyStand(t *testing.T) {
 	p := mustParse(t, planJSON(
 		resource("cloud_server.a", `{"actions":["update"],
 			"before":{"pw":"x7Kd9qP2","copy":"x7Kd9qP2","url":"https://u:x7Kd9qP2@h","policy":"{\"a\":\"q\\\"1234567\"}","env":"prod"},
-			"after":{"pw":"q\"1234567","copy":"q\"1234567","url":"https://h","policy":"","env":"prod","engine":"postgres","list":["postgres db","from-a-variable"]},
+			"after":{"pw":"q\"1234567","copy":"q\"1234567","url":"https://h","policy":"","env":"prod","engine":"postgres","list":["postgres db","from-a-variable","from-an-action"]},
 			"before_sensitive":{"pw":true},"after_sensitive":{"pw":true}}`)+","+
 			resource("cloud_server.b", `{"actions":["no-op"],"before":{"t":"postgres"},"after":{"t":"postgres"},"before_sensitive":{"t":true},"after_sensitive":{"t":true}}`),
 		`"output_changes":{"o":{"actions":["create"],"before":null,"after":{"k":["x7Kd9qP2"]},"after_unknown":false,"before_sensitive":false,"after_sensitive":false}}`,
+		`"action_invocations":[{"address":"action.mail.x","config_values":{"pw":"from-an-action"},"config_sensitive":{"pw":true}}]`,
 		`"variables":{"v":{"value":"from-a-variable"}}`,
 		`"configuration":{"root_module":{"variables":{"v":{"sensitive":true}}}}`,
 	))
@@ -207,7 +224,7 @@ func TestSecretsAreMarkedWhereverTheyStand(t *testing.T) {
 	if got, want := string(c.SensitiveBefore), `{"copy":true,"policy":true,"pw":true,"url":true}`; got != want {
 		t.Errorf("before: %s", got)
 	}
-	if got, want := string(c.SensitiveAfter), `{"copy":true,"engine":true,"list":[false,true],"pw":true}`; got != want {
+	if got, want := string(c.SensitiveAfter), `{"copy":true,"engine":true,"list":[false,true,true],"pw":true}`; got != want {
 		t.Errorf("after: %s", got)
 	}
 	if !p.Outputs[0].Sensitive {
@@ -316,6 +333,17 @@ func ambiguous(v any) bool {
 		}
 	}
 	return false
+}
+
+func TestMarksOfAnotherShapeHideEverything(t *testing.T) {
+	for _, tc := range []struct{ value, marks string }{
+		{`"hunter2"`, `{"a":true}`}, {`"hunter2"`, `[true]`}, {`["hunter2"]`, `{"a":true}`}, {`{"a":"hunter2"}`, `[true]`}, {`{"a":"hunter2"}`, `{"a":[false,true]}`},
+	} {
+		c := Change{Before: raw(tc.value), After: raw(tc.value), SensitiveBefore: raw(tc.marks), SensitiveAfter: raw(tc.marks)}
+		if before, after := c.Values(); strings.Contains(fmt.Sprint(before, after), "hunter2") {
+			t.Errorf("%s marked %s: %v, %v", tc.value, tc.marks, before, after)
+		}
+	}
 }
 
 func TestUnreadableMarksHideEverything(t *testing.T) {
