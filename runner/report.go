@@ -119,7 +119,9 @@ func (r *Runner) workspaceReport(ctx context.Context, repo vcs.Repository, rec p
 			return w, fmt.Errorf("read result of run %s: %w", run.ID, err)
 		}
 	}
-	w.Waiting = result.Waiting
+	if w.Waiting = result.Waiting; run.State == store.Running && w.Waiting != "" {
+		run.State = store.Queued // it only looks whether its time has come
+	}
 	w.State, w.Step, w.Error, w.Notes = string(run.State), run.Step, run.Error, result.Notes
 	if w.Plan, err = r.loadPlan(ctx, run.ID); err != nil {
 		return w, err
