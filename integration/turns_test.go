@@ -460,6 +460,9 @@ func playRestarts(d *duel) {
 	d.waits(d.a, "on hold by ada")
 	d.restart() // while A waits for the release
 	d.merge(d.b)
+	d.until("the merge of B is handled", func() bool {
+		return len(d.runs(store.RunFilter{PullRequest: d.b, Kind: store.KindApply})) == 1
+	})
 	d.waits(d.b, "waits for")
 	d.restart() // while B waits for A
 	d.tell(d.b, "holdfast release", "Released")
