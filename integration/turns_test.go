@@ -210,7 +210,7 @@ func playMergeBoth(d *duel) {
 func (d *duel) endBoth() {
 	d.Helper()
 	d.stands(d.a, "apply applied")
-	if d.policy == "plan" {
+	if d.policy == "plan" && d.ends(d.b) != store.Applied { // its plan may be of the second of the merge
 		d.stands(d.b, "apply held")
 		d.applied(d.a, "a")
 		d.owned(d.b)
@@ -219,6 +219,12 @@ func (d *duel) endBoth() {
 	d.stands(d.b, "apply applied")
 	d.applied(d.b, "a", "b")
 	d.owned(0)
+}
+
+// ends is how the apply of a pull request ends.
+func (d *duel) ends(number int) store.State {
+	d.Helper()
+	return d.ended(1, store.RunFilter{PullRequest: number, Kind: store.KindApply})[0].State
 }
 
 func playFailure(d *duel) {

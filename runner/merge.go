@@ -181,6 +181,11 @@ func (r *Runner) applyFor(ctx context.Context, pr vcs.PullRequest, c mergedConfi
 			return err
 		}
 	}
+	if again == nil {
+		if seen, err = r.seenBefore(ctx, seen, pr.MergedAt); err != nil {
+			return err
+		}
+	}
 	result, err := json.Marshal(Result{Reviewed: seen})
 	if err != nil {
 		return err
@@ -206,6 +211,19 @@ func (r *Runner) applyFor(ctx context.Context, pr vcs.PullRequest, c mergedConfi
 		return err
 	}
 	return r.enqueueRun(ctx, run, in, queue.PriorityApply)
+}
+
+// seenBefore returns the run whose plan people may have seen before the merge; it
+// is empty where the plan was made after it, while its event was on the way.
+func (r *Runner) seenBefore(ctx context.Context, plan string, merged time.Time) (string, error) {
+	if plan == "" || merged.IsZero() {
+		return plan, nil
+	}
+	run, err := r.Store.Runs.Get(ctx, plan)
+	if errors.Is(err, store.ErrNotFound) || err == nil && run.EndedAt.After(merged.Add(time.Second)) {
+		return "", nil
+	}
+	return plan, err
 }
 
 // describe prepares the apply of a workspace that the merge commit has. It

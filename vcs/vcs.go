@@ -80,6 +80,9 @@ type PullRequest struct {
 	BaseSHA   string // the base branch's commit as the host last saw it; may be empty
 	MergeSHA  string // the commit on the base branch that the merge made; only when Merged
 	UpdatedAt time.Time
+	// MergedAt is when it was merged, by the host's clock and to the second at
+	// best; zero where the host does not say.
+	MergedAt time.Time
 }
 
 // EventKind is what an Event is about.

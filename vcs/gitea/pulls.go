@@ -183,6 +183,9 @@ func convertPull(r vcs.Repository, p *sdk.PullRequest) (vcs.PullRequest, error) 
 		}
 		// Of an open one this is a test merge that no branch has.
 		pr.MergeSHA = *p.MergedCommitID
+		if p.Merged != nil {
+			pr.MergedAt = *p.Merged
+		}
 	}
 	return pr, nil
 }

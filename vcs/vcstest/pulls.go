@@ -75,6 +75,9 @@ func testMerged(t *testing.T, h Harness) {
 	if got := h.Fetch(remote(t, h), "refs/heads/main"); got != merge {
 		t.Errorf("main is at %s, want %s", got, merge)
 	}
+	if at := pr.MergedAt; !at.IsZero() && (at.After(time.Now().Add(time.Minute)) || at.Before(time.Now().Add(-time.Hour))) {
+		t.Errorf("merged at %s", at)
+	}
 	if got := pullRequests(t, h, longAgo)[n]; got.State != vcs.Merged || got.MergeSHA != merge {
 		t.Errorf("the list has %+v, want it merged as %s", got, merge)
 	}
