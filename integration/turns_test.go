@@ -94,18 +94,12 @@ func (d *duel) report(number int) string {
 // nobody.
 func (d *duel) owned(number int) {
 	d.Helper()
-	st := d.open()
-	defer st.Close()
-	want := ""
-	if number != 0 {
-		want = fmt.Sprintf("#%d", number)
-	}
 	d.until(fmt.Sprintf("the workspace is that of #%d", number), func() bool {
-		leases, err := st.Locks.List(context.Background(), time.Now(), "owner/")
-		if err != nil {
-			d.Fatal(err)
+		keys := d.owners()
+		if number == 0 {
+			return len(keys) == 0
 		}
-		return len(leases) == 0 && number == 0 || len(leases) == 1 && want != "" && strings.HasSuffix(leases[0].Holder.ID, want)
+		return len(keys) == 1 && strings.HasSuffix(keys[0], fmt.Sprintf("#%d", number))
 	})
 }
 
@@ -128,11 +122,26 @@ func (d *duel) applied(number int, names ...string) {
 }
 
 // quietly waits until nothing is to be done any more: nobody is stuck.
-func (d *duel) quietly() {
-	d.Helper()
-	st := d.open()
+func (w *world) quietly() {
+	w.Helper()
+	st := w.open()
 	defer st.Close()
-	d.until("nobody waits", func() bool { return len(d.busy(context.Background(), st)) == 0 })
+	w.until("nobody waits", func() bool { return len(w.busy(context.Background(), st)) == 0 })
+}
+
+// owners returns what pull requests have, as the keys of their locks.
+func (w *world) owners() (keys []string) {
+	w.Helper()
+	st := w.open()
+	defer st.Close()
+	leases, err := st.Locks.List(context.Background(), time.Now(), "owner/")
+	if err != nil {
+		w.Fatal(err)
+	}
+	for _, l := range leases {
+		keys = append(keys, string(l.Key)+" "+l.Holder.ID)
+	}
+	return keys
 }
 
 // restart is kill -9 and a new start.

@@ -25,7 +25,8 @@ type gateAnswer struct {
 	why string
 }
 
-// gateMoment is how long an answer of a host stands.
+// gateMoment is how long an answer of a host stands, for runs that were there
+// when it was given: who approves and then comments is not told what was before.
 const gateMoment = 10 * time.Second
 
 // required checks the workspace's requirements as they are now. While the host
@@ -69,7 +70,7 @@ func (x *execution) unmet(ctx context.Context, name string) (string, error) {
 	g.mu.Lock()
 	known, ok := g.answers[key]
 	g.mu.Unlock()
-	if now := x.r.Clock(); ok && now.Sub(known.at) < gateMoment && !now.Before(known.at) {
+	if now := x.r.Clock(); ok && now.Sub(known.at) < gateMoment && !known.at.Before(x.run.CreatedAt) {
 		return known.why, nil
 	}
 	h, err := x.r.host(x.repo)
