@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,6 +46,9 @@ func (r *Runner) apply(ctx context.Context, x *execution) (verdict, error) {
 		if why != "" && c != nil {
 			why += fmt.Sprintf(" The reviewed plan is %s, today's is %s; what differs is shown with them.", short(seen.plan.Digest(r.DigestKey)), short(x.result.Digest))
 		}
+		if why == "" && x.in.Workspace.Apply.On == "comment" && !x.in.Confirmed && !x.in.Destroy {
+			why = "This workspace is applied on a comment (apply.on), not by the merge."
+		}
 		if why == "" && x.in.Destroy && !x.in.Confirmed {
 			why = "Its root module is gone from the default branch, and this plan destroys what it made. Nothing is destroyed unless somebody asks for it."
 		}
@@ -57,7 +61,7 @@ func (r *Runner) apply(ctx context.Context, x *execution) (verdict, error) {
 // workspace is taken early, so that it is kept while the apply waits.
 func (x *execution) mayBegin(ctx context.Context) (*verdict, error) {
 	for _, ask := range []func(context.Context) (*verdict, error){
-		x.outdated, wait(x.own), x.branchStands, x.appliedEarly, x.madeAgain, x.dependencies, wait(x.whileHeld), x.onComment, x.required,
+		x.outdated, wait(x.own), x.branchStands, x.appliedEarly, x.madeAgain, x.dependencies, wait(x.whileHeld), x.required,
 	} {
 		if v, err := ask(ctx); v != nil || err != nil {
 			return v, err
@@ -69,14 +73,6 @@ func (x *execution) mayBegin(ctx context.Context) (*verdict, error) {
 // wait makes a question without a verdict one of mayBegin's.
 func wait(ask func(context.Context) error) func(context.Context) (*verdict, error) {
 	return func(ctx context.Context) (*verdict, error) { return nil, ask(ctx) }
-}
-
-// onComment holds a merge where only a person's comment applies.
-func (x *execution) onComment(context.Context) (*verdict, error) {
-	if x.in.Workspace.Apply.On == "comment" && !x.in.Confirmed && !x.in.Destroy {
-		return &verdict{store.Held, "This workspace is applied on a comment (apply.on), not by the merge."}, nil
-	}
-	return nil, nil
 }
 
 // appliedEarly ends the apply of a merge whose content was applied before it.
@@ -155,7 +151,11 @@ func (x *execution) outdated(ctx context.Context) (*verdict, error) {
 			continue
 		}
 		if in, err := x.r.Git.IsAncestor(ctx, x.repo, b.Commit, x.run.Commit); err == nil && in {
-			return nil, x.wait(ctx, fmt.Sprintf("waits for the apply of pull request #%d, which was merged before", b.PullRequest), 2*time.Second)
+			why := fmt.Sprintf("waits for the apply of pull request #%d, which was merged before", b.PullRequest)
+			if b.PullRequest == x.run.PullRequest {
+				why = "waits for the apply of commit " + short(b.Commit) + ", which has not ended"
+			}
+			return nil, x.wait(ctx, why, 2*time.Second)
 		}
 	}
 	return nil, nil
@@ -208,9 +208,18 @@ func (x *execution) notYet(ctx context.Context, name string) (*verdict, error) {
 	if on.Plan == "" {
 		return nil, nil
 	}
-	run, err := x.r.Store.Runs.Get(ctx, on.Plan)
+	run, err := x.r.Store.Runs.Get(ctx, cmp.Or(on.Apply, on.Plan)) // an apply of an earlier head, with the same inputs
 	if err != nil || run.State == store.NoChanges {
 		return nil, err
+	}
+	switch run.State {
+	case store.Applied:
+		x.moved = true
+		return nil, nil
+	case store.Running, store.Unknown:
+		if run.Kind == store.KindApply {
+			return nil, x.wait(ctx, "waits for "+name+", which it depends on", time.Second)
+		}
 	}
 	how := "Comment `holdfast apply -w " + plainWord(name) + "` first."
 	if on.On != "comment" {

@@ -329,6 +329,8 @@ func (r *Runner) asked(ctx context.Context, e vcs.Event, c command) (answer stri
 		return "Planning " + list + " with it. It is done when that plan is applied, and `holdfast reset` takes it back.", nil
 	case c.verb == verbApply && rec.State == vcs.Open:
 		return r.nothingToApply(ctx, rec, c)
+	case c.verb == verbApply && rec.State == vcs.Closed:
+		return "This pull request is closed, so nothing of it is applied. Reopen it first.", nil
 	case c.verb == verbApply:
 		return "There is no failed or held apply here to go on with.", nil
 	case rec.State != vcs.Open:
@@ -347,7 +349,13 @@ func (r *Runner) nothingToApply(ctx context.Context, rec pullRecord, c command) 
 		if err != nil {
 			return "", err
 		}
-		return fmt.Sprintf("There is nothing to apply now: the %s of `%s` is %s.", run.Kind, plainWord(w.Name), run.State), nil
+		if run.Kind == store.KindApply && w.Automerge && (run.State == store.Applied || run.State == store.NoChanges) && rec.Notice != "" {
+			return rec.Notice, nil // what became of the merge
+		}
+		return fmt.Sprintf("There is nothing to apply now: the %s of `%s` is %s.", run.Kind, plainWord(w.Name), strings.ReplaceAll(string(run.State), "_", " ")), nil
+	}
+	if slices.ContainsFunc(rec.Workspaces, func(w pullWorkspace) bool { return w.On == onNever }) {
+		return "This pull request does not go to the default branch, so nothing of it is applied.", nil
 	}
 	if !slices.ContainsFunc(rec.Workspaces, func(w pullWorkspace) bool { return c.asks(verbApply, w.Name) }) {
 		return "No workspace of this pull request has that name.", nil

@@ -121,7 +121,10 @@ func (r *Runner) afterDrift(ctx context.Context, x *execution) error {
 		if rec.AppliedAt.After(x.run.EndedAt) || rec.CheckedAt.After(x.run.EndedAt) {
 			return // a retry, after later ones: its news are old
 		}
-		rec.CheckedAt, rec.Class, rec.Error = x.run.EndedAt, string(report.Class), x.run.Error
+		rec.CheckedAt, rec.Class = x.run.EndedAt, string(report.Class)
+		if x.run.Error != "" || rec.State != Pending || stateOf(report.Class) != Pending {
+			rec.Error = x.run.Error // else it says still why the commit is not applied
+		}
 		if rec.State == Held || rec.State == Applying {
 			return // an apply decides about these
 		}

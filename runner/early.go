@@ -6,12 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"holdfast/queue"
 	"holdfast/store"
 	"holdfast/vcs"
 )
+
+// onNever is pullWorkspace.On where the pull request goes to another branch than the
+// default one: nothing of it is applied, before or after its merge.
+const onNever = "never"
 
 // eventApplied is an event of Holdfast's own: an apply before the merge has
 // ended, and the pull request may be ready to be merged.
@@ -50,7 +55,7 @@ func (r *Runner) early(ctx context.Context, pr vcs.PullRequest, before pullWorks
 			pw.Apply = last.ID
 		}
 	}
-	if in.Workspace.Apply.On != "comment" || !ask.asks(verbApply, pw.Name) {
+	if pw.On != "comment" || !ask.asks(verbApply, pw.Name) {
 		return nil, nil
 	}
 	seen, err := r.shownFor(ctx, ask, *pw, shown)
@@ -91,21 +96,52 @@ func (r *Runner) shownFor(ctx context.Context, ask command, pw pullWorkspace, sh
 
 // afterEarly has a pull request looked at again after an apply before its merge.
 // The workspace stays the pull request's until it is merged or closed: others
-// would undo what only its branch says.
+// would undo what only its branch says. Where nothing of its branch was applied
+// there is nothing to undo, and nobody has to wait for it.
 func (r *Runner) afterEarly(ctx context.Context, x *execution) error {
 	var rec pullRecord
 	if _, err := r.load(ctx, pullName(x.repo, x.run.PullRequest), &rec); err != nil {
 		return err
 	}
-	if rec.State != vcs.Open {
+	done := x.run.State == store.Applied || x.run.State == store.NoChanges
+	w := rec.workspace(x.run.Workspace)
+	touched, err := r.touched(ctx, x, w)
+	if err != nil {
+		return err
+	}
+	over := rec.State == vcs.Closed || rec.State == vcs.Merged && (w.Apply == "" || w.Apply == x.run.ID) // else the merge's apply has it now
+	if over || rec.State == vcs.Open && !done && !touched && x.in.Workspace.Apply.Lock != lockPlan {
 		if _, err := r.disown(ctx, x.repo, x.run.Workspace, x.run.PullRequest); err != nil {
 			return err
 		}
 	}
-	if x.run.State != store.Applied && x.run.State != store.NoChanges {
+	if !done && rec.Head == x.run.Commit {
 		return nil
 	}
 	return r.lookAgain(ctx, x.repo, x.run.PullRequest, x.run.ID, mergeDelay)
+}
+
+// touched reports whether a pull request has changed the cloud of a workspace, or
+// may do so in a moment, beside the apply that has just ended.
+func (r *Runner) touched(ctx context.Context, x *execution, w pullWorkspace) (bool, error) {
+	if w.Applied != "" {
+		return true, nil
+	}
+	if w.Apply != "" && w.Apply != x.run.ID {
+		run, err := r.Store.Runs.Get(ctx, w.Apply)
+		if err != nil || !run.State.Ended() || run.State == store.Applied || run.State == store.NoChanges {
+			return true, err
+		}
+	}
+	var rec WorkspaceRecord
+	if _, err := r.load(ctx, workspaceName(x.repo, x.run.Workspace), &rec); err != nil || rec.Unfinished == "" {
+		return false, err
+	}
+	// Of whatever commit: an apply that ended badly may be this pull request's.
+	runs, err := r.Store.Runs.List(ctx, store.RunFilter{
+		Repository: x.run.Repository, Workspace: x.run.Workspace, PullRequest: x.run.PullRequest, Kind: store.KindApply, Commit: rec.Unfinished, Limit: 1,
+	})
+	return len(runs) > 0, err
 }
 
 // lookAgain queues that a pull request is handled again after a while.
@@ -135,7 +171,7 @@ func (r *Runner) automerge(ctx context.Context, pr vcs.PullRequest, next *pullRe
 		return err
 	}
 	if h.merger == nil {
-		next.Notice = "All of this is applied. Merge the pull request, so that " + pr.BaseRef + " says what the cloud is."
+		next.Notice = "All of this is applied. Holdfast cannot merge on " + pr.Repository.Host + ": merge the pull request, so that " + pr.BaseRef + " says what the cloud is."
 		return nil
 	}
 	next.Merges++
@@ -153,13 +189,26 @@ func (r *Runner) automerge(ctx context.Context, pr vcs.PullRequest, next *pullRe
 	if rateLimited(r.Clock(), err) != err {
 		return err
 	}
-	next.Notice = fmt.Sprintf("All of this is applied, but %s does not merge the pull request: %s.", pr.Repository.Host, plainText(err.Error()))
+	next.Notice = fmt.Sprintf("All of this is applied, but %s did not merge the pull request: %s", pr.Repository.Host, whyNotMerged(err))
 	if next.Merges >= maxMerges {
-		next.Notice += " Merge it by hand."
+		next.Notice += fmt.Sprintf(" It was asked %d times. Merge it by hand, or comment `holdfast apply` to have it asked once more.", next.Merges)
 		return nil
 	}
-	next.Notice += " It is asked again in a minute."
+	next.Notice += " It is asked again in a minute, and whenever somebody comments `holdfast apply`; merging by hand will do as well."
 	return r.lookAgain(ctx, pr.Repository, pr.Number, fmt.Sprintf("merge/%s/%d", pr.HeadSHA, next.Merges), mergeRetry)
+}
+
+// whyNotMerged says why a host did not merge, in sentences.
+func whyNotMerged(err error) string {
+	refused := (*vcs.NotMergedError)(nil)
+	if !errors.As(err, &refused) {
+		return strings.TrimSuffix(plainText(err.Error()), ".") + "."
+	}
+	why := strings.TrimSuffix(plainText(refused.Reason), ".") + "."
+	if refused.Advice != "" {
+		why += " " + plainText(refused.Advice)
+	}
+	return why
 }
 
 // ready reports whether a pull request can be merged because of what is applied,
@@ -201,22 +250,30 @@ func (r *Runner) ready(ctx context.Context, next pullRecord, c *comparison) (met
 // the default branch does not know of it.
 func (r *Runner) leaveApplied(ctx context.Context, pr vcs.PullRequest, old pullRecord) error {
 	for _, w := range old.Workspaces {
-		applied := w.Applied
+		applied, tried := w.Applied, ""
 		if w.Apply != "" {
 			if err := r.supersedeWaiting(ctx, w.Apply, "the pull request was closed"); err != nil {
 				return err
 			}
-			if run, err := r.Store.Runs.Get(ctx, w.Apply); err == nil && run.State == store.Applied {
+			run, err := r.Store.Runs.Get(ctx, w.Apply)
+			switch {
+			case err == nil && (run.State == store.Applied || run.State == store.NoChanges):
 				applied = run.Commit
+			case err == nil:
+				tried = run.Commit
 			}
 		}
-		if applied == "" {
+		if applied == "" && tried == "" {
 			continue
 		}
 		err := change(ctx, r, workspaceName(pr.Repository, w.Name), func(rec *WorkspaceRecord) {
-			if rec.AppliedCommit == applied {
+			switch {
+			case tried != "" && rec.Unfinished == tried:
 				rec.State = Pending
-				rec.Error = fmt.Sprintf("Pull request #%d was applied here at commit %s and closed without a merge: the default branch does not say what the cloud is. Merge that commit, or open a pull request that touches this workspace: its apply undoes it.", pr.Number, short(applied))
+				rec.Error = fmt.Sprintf("The apply of pull request #%d did not end well here at commit %s, and it was closed without a merge: the default branch does not say what the cloud is. Open a pull request that touches this workspace: its apply undoes what is left.", pr.Number, short(tried))
+			case applied != "" && rec.AppliedCommit == applied:
+				rec.State = Pending
+				rec.Error = fmt.Sprintf("Pull request #%d was applied here at commit %s and closed without a merge: the default branch does not say what the cloud is. Reopen and merge it, or open a pull request that touches this workspace: its apply undoes it.", pr.Number, short(applied))
 			}
 		})
 		if err != nil {

@@ -192,6 +192,13 @@ func (r *Runner) planned(ctx context.Context, pr vcs.PullRequest, old pullRecord
 		}
 	}
 	pw.On, pw.Automerge = in.Workspace.Apply.On, in.Workspace.Apply.Automerge
+	var known repositoryRecord
+	if _, err := r.load(ctx, "repository/"+pr.Repository.String(), &known); err != nil {
+		return nil, nil, err
+	}
+	if known.DefaultBranch != "" && pr.BaseRef != known.DefaultBranch {
+		pw.On, pw.Automerge = onNever, false
+	}
 	pw.command(ask)
 	in.Commands = pw.Commands
 	run, fresh, err := r.planFor(ctx, pr, old, in, ask)

@@ -155,7 +155,7 @@ func TestNextStep(t *testing.T) {
 		{vcs.Merged, store.KindApply, store.Applied, ""},
 		{vcs.Merged, store.KindApply, store.Unknown, "finding out"},
 	} {
-		got := nextStep(test.pull, pullWorkspace{}, store.Run{Kind: test.kind, State: test.state}, false)
+		got := told{pull: pullRecord{State: test.pull}, run: store.Run{Kind: test.kind, State: test.state}, own: true}.next()
 		if test.want == "" && got != "" || !strings.Contains(got, test.want) {
 			t.Errorf("%s %s of a pull request that is %s: %q instead of %q", test.kind, test.state, test.pull, got, test.want)
 		}

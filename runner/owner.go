@@ -174,7 +174,9 @@ func (x *execution) inLine(ctx context.Context, owner *lock.Lease, ahead []int) 
 	s := fmt.Sprintf("waits for %s, which has this workspace since %s (%s); position %d", owner.Holder.Who,
 		owner.Since.UTC().Format("2006-01-02 15:04 MST"), owner.Holder.Why, position)
 	runs, err := x.r.Store.Runs.List(ctx, store.RunFilter{Repository: x.run.Repository, Workspace: x.run.Workspace, PullRequest: number, Limit: 1})
-	if err == nil && len(runs) > 0 && runs[0].Kind == store.KindApply {
+	if applied := x.unmerged(ctx, number); applied != "" {
+		s += ". Commit " + short(applied) + " is applied there and not merged yet: merge that pull request, or close it"
+	} else if err == nil && len(runs) > 0 && runs[0].Kind == store.KindApply {
 		if how := map[store.State]string{store.Failed: "failed", store.Held: "is held"}[runs[0].State]; how != "" {
 			s += ". Its apply " + how + ": it goes on with `holdfast apply` there, or `holdfast unlock` there lets others go first"
 		}
@@ -183,6 +185,23 @@ func (x *execution) inLine(ctx context.Context, owner *lock.Lease, ahead []int) 
 		s += fmt.Sprintf(". It waits in turn for this pull request, which has %s: `holdfast unlock` in one of the two lets the other go on", both)
 	}
 	return s
+}
+
+// unmerged returns the commit of another, open pull request that is applied to the
+// run's workspace; empty where there is none.
+func (x *execution) unmerged(ctx context.Context, other int) string {
+	var rec pullRecord
+	if _, err := x.r.load(ctx, pullName(x.repo, other), &rec); err != nil || rec.State != vcs.Open {
+		return ""
+	}
+	w := rec.workspace(x.run.Workspace)
+	if w.Apply != "" {
+		if run, err := x.r.Store.Runs.Get(ctx, w.Apply); err == nil && (run.State == store.Applied || run.State == store.NoChanges) {
+			return run.Commit
+		}
+		return "" // it is at work on its next commit, or that failed
+	}
+	return w.Applied
 }
 
 // waitsToo returns a workspace that the run's pull request has and the other

@@ -126,24 +126,48 @@ func (r *Runner) workspaceReport(ctx context.Context, repo vcs.Repository, rec p
 	if w.Plan, err = r.loadPlan(ctx, run.ID); err != nil {
 		return w, err
 	}
-	if run.State == store.Held && result.Reviewed != "" {
-		w.Comparison = result.Comparison
-		if w.Reviewed, err = r.loadPlan(ctx, result.Reviewed); err != nil {
-			return w, err
-		}
+	t := told{pull: rec, pw: pw, run: run, own: w.Plan != nil, began: result.Shim != "", commands: r.hosts[repo.Host].comments != nil}
+	if err := r.shownBeside(ctx, &w, run, result); err != nil {
+		return w, err
 	}
 	w.Notes = slices.Concat(w.Notes, notesOn(rec, pw, run, result, w.Plan))
-	w.Next = nextStep(rec.State, pw, run, r.hosts[repo.Host].comments != nil)
+	w.Next = t.next()
 	return w, nil
+}
+
+// shownBeside adds what is shown of the reviewed plan with an apply: all of it
+// and what differs where another one is held, or just it while there is no other.
+func (r *Runner) shownBeside(ctx context.Context, w *markdown.Workspace, run store.Run, result Result) error {
+	if run.Kind != store.KindApply || result.Reviewed == "" {
+		return nil
+	}
+	seen, err := r.loadPlan(ctx, result.Reviewed)
+	if err != nil {
+		return err
+	}
+	switch c := result.Comparison; {
+	case run.State == store.Held && c != nil && c.Verdict != plan.Identical:
+		w.Comparison, w.Reviewed = c, seen
+	case w.Plan == nil && (run.State == store.Held || run.State == store.Queued || run.State == store.Running):
+		w.Plan = seen
+	}
+	return nil
 }
 
 // notesOn are the sentences under a workspace's plan, beside those of its run.
 func notesOn(rec pullRecord, pw pullWorkspace, run store.Run, result Result, p *plan.Plan) (notes []string) {
 	open := rec.State == vcs.Open && run.Kind == store.KindPlan
 	for _, other := range rec.Workspaces {
-		if open && !pw.Deleted && slices.Contains(pw.After, other.Name) {
+		switch {
+		case !open || pw.Deleted || !slices.Contains(pw.After, other.Name):
+		case pw.On == "comment":
+			notes = append(notes, "It depends on "+other.Name+", which is applied first. Then this is planned again, and applied only if that is this change or less of it.")
+		default:
 			notes = append(notes, "Planned before "+other.Name+", which it depends on, is applied. After the merge it is planned again, once that is done.")
 		}
+	}
+	if pw.Applied != "" && open {
+		notes = append(notes, "Commit "+short(pw.Applied)+" of this pull request is applied to this workspace already; this plan is what is left to do.")
 	}
 	if pw.Stale != "" && open {
 		notes = append(notes, "Planned before commit "+short(pw.Stale)+" was applied to this workspace. After the merge it is planned again, and applied only if that is this change or less of it.")
@@ -191,56 +215,6 @@ func someOf(names []string) string {
 		return strings.Join(names[:maxNamed], ", ") + fmt.Sprintf(" and %d more", n-maxNamed)
 	}
 	return strings.Join(names, ", ")
-}
-
-// nextStep says what happens next with a run, in one sentence. commands is set
-// where people can comment.
-func nextStep(pull vcs.PullState, pw pullWorkspace, run store.Run, commands bool) string {
-	if run.State == store.Unknown {
-		return "Holdfast is finding out what was done."
-	}
-	name := plainWord(run.Workspace)
-	if run.Kind == store.KindPlan {
-		return nextOfPlan(pull, pw, run.State, name)
-	}
-	switch {
-	case run.State == store.Failed && commands:
-		return "What was applied is in the state. Comment `holdfast apply` to try the rest again. To mend it with another pull request, comment `holdfast unlock` here: until then this workspace is kept from others."
-	case run.State == store.Held && commands && pw.Deleted:
-		return "Comment `holdfast apply -w " + name + "` to destroy exactly what is shown here, or `holdfast unlock -w " + name + "` to keep it in the cloud and have Holdfast forget it."
-	case run.State == store.Held && commands:
-		return "Nothing more is applied. Comment `holdfast apply -w " + name + "` to apply exactly the plan shown here, or `holdfast unlock` to let another pull request go first."
-	case run.State == store.Failed:
-		return "What was applied is in the state. Run `holdfast unlock` on the server, and open a pull request that mends the rest."
-	case run.State == store.Held:
-		return "Nothing more is applied. Run `holdfast unlock` on the server, and open a pull request to have the plan of now reviewed."
-	case run.State == store.Applied && pull == vcs.Open && pw.Automerge:
-		return "The pull request is merged when everything is applied."
-	case run.State == store.Applied && pull == vcs.Open:
-		return "Merge this pull request now: until then no other one may touch this workspace."
-	}
-	return ""
-}
-
-// nextOfPlan is nextStep for a plan.
-func nextOfPlan(pull vcs.PullState, pw pullWorkspace, state store.State, name string) string {
-	switch {
-	case state == store.Failed:
-		return "Push a commit that mends it; it is then planned again."
-	case state != store.Planned:
-		return ""
-	case pull == vcs.Closed:
-		return "The pull request is closed, so nothing is applied."
-	case pull != vcs.Open:
-		return ""
-	case pw.Deleted:
-		return "Merging this pull request destroys nothing yet: that needs a `holdfast apply -w " + name + "` after the merge."
-	case pw.On == "comment" && pw.Automerge:
-		return "Comment `holdfast apply` to apply this plan; the pull request is merged when everything is applied."
-	case pw.On == "comment":
-		return "Comment `holdfast apply` to apply this plan, and merge the pull request after that."
-	}
-	return "Merging this pull request applies this plan."
 }
 
 // poster makes one pull request on a host show one report.

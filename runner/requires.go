@@ -121,7 +121,7 @@ func (x *execution) ask(ctx context.Context, h host, name string) (why string, e
 			return "", fmt.Errorf("ask %s whether it can be merged: %w", x.repo.Host, err)
 		}
 		if !ok {
-			return x.repo.Host + " would not merge this pull request now.", nil
+			return x.repo.Host + " would not merge this pull request now: it conflicts with its base, is a draft, or " + x.repo.Host + " is still looking for conflicts.", nil
 		}
 	case "up_to_date":
 		return x.upToDate(ctx)
@@ -152,10 +152,13 @@ func (x *execution) upToDate(ctx context.Context) (why string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("compare with the base: %w", err)
 	}
-	if !current {
-		return "The branch does not have all of its base.", nil
+	switch {
+	case current:
+		return "", nil
+	case x.in.Early:
+		return "The branch does not have all of its base. Update it: it is then planned again, and that plan is the one to apply.", nil
 	}
-	return "", nil
+	return "The branch did not have all of its base when it was merged. Another pull request that touches this workspace applies it too.", nil
 }
 
 // branchStands makes sure that what is applied before the merge is still the
@@ -185,11 +188,16 @@ func (x *execution) branchStands(ctx context.Context) (*verdict, error) {
 	if _, err := x.r.load(ctx, workspaceName(x.repo, x.run.Workspace), &rec); err != nil || rec.AppliedCommit == "" {
 		return nil, err
 	}
-	var known repositoryRecord
-	if _, err := x.r.load(ctx, "repository/"+x.repo.String(), &known); err != nil {
-		return nil, err
+	// As the base is now: what is known of it may be older than the merge that
+	// this apply waited for.
+	if err := x.r.fetch(ctx, x.repo, x.in.FetchRef); err != nil {
+		return nil, x.waitForHost(ctx, err)
 	}
-	merged, err := x.r.Git.IsAncestor(ctx, x.repo, rec.AppliedCommit, known.SHA)
+	base, err := x.r.Git.Resolve(ctx, x.repo, "refs/heads/"+pr.BaseRef)
+	if err != nil {
+		return nil, fmt.Errorf("find the base: %w", err)
+	}
+	merged, err := x.r.Git.IsAncestor(ctx, x.repo, rec.AppliedCommit, base)
 	if err != nil || !merged {
 		return nil, nil // of this pull request, or of a history that is gone
 	}
@@ -198,7 +206,7 @@ func (x *execution) branchStands(ctx context.Context) (*verdict, error) {
 		return nil, fmt.Errorf("compare with the applied commit: %w", err)
 	}
 	if !has {
-		return &verdict{store.Held, "The branch lacks commit " + short(rec.AppliedCommit) + ", which is applied to this workspace: applying the branch would undo it. Update the branch; it is then planned again."}, nil
+		return &verdict{store.Held, "The branch lacks commit " + short(rec.AppliedCommit) + ", which is applied to this workspace: applying the branch would undo it. Update the branch: it is then planned again, and that plan is the one to apply."}, nil
 	}
 	return nil, nil
 }

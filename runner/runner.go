@@ -14,6 +14,7 @@
 //	drift.go      checks one workspace, and queues its correction
 //	correct.go    undoes drift, through the same gate as an apply
 //	report.go     makes the host show what is stored
+//	next.go       what happens next, in words for people
 //	reconcile.go  finds what no event told, and keeps the default branch known
 //	schedule.go   queues the drift checks that are due
 //
