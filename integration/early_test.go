@@ -1,0 +1,518 @@
+package integration
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"holdfast/runner"
+	"holdfast/store"
+	"holdfast/vcs/gitea/giteatest"
+	"holdfast/vcs/vcstest/gittest"
+)
+
+// early is a world whose workspaces are applied by comments, before the merge.
+type early struct{ *world }
+
+// onComment is a holdfast.hcl that has everything applied on comments, with these
+// settings besides.
+func onComment(settings ...string) string {
+	return "defaults {\n  apply {\n    on = \"comment\"\n    " + strings.Join(settings, "\n    ") + "\n  }\n}\n"
+}
+
+// newEarly starts a server for a repository with that holdfast.hcl and these root
+// modules.
+func newEarly(t *testing.T, config string, modules ...string) *early {
+	t.Helper()
+	files := map[string]string{"holdfast.hcl": config}
+	for _, name := range modules {
+		files[name+"/main.tf"] = app()
+	}
+	w := newWorld(t, files)
+	w.repo.Grant("ada", "write")
+	w.repo.Grant("grace", "write")
+	w.start()
+	return &early{w}
+}
+
+// propose opens a pull request with these files, on top of the default branch,
+// and waits for its plans.
+func (w *early) propose(branch string, files map[string]string) (number int, head string) {
+	w.Helper()
+	head = w.repo.Push(branch, files, branch)
+	number = w.repo.OpenPull(giteatest.OpenPull{Head: branch, Author: "heidi"})
+	w.until("it is planned", func() bool {
+		runs := w.runs(store.RunFilter{Kind: store.KindPlan, PullRequest: number})
+		return len(runs) > 0 && !slices.ContainsFunc(runs, func(r store.Run) bool { return !r.State.Ended() })
+	})
+	w.says(number, "planned")
+	return number, head
+}
+
+// updated brings a branch up to date with the default branch.
+func (w *early) updated(branch string) string {
+	w.Helper()
+	w.repo.Git.Branch(branch+"-next", branch)
+	head := w.repo.Git.Merge(gittest.DefaultBranch, branch+"-next", gittest.MergeCommit)
+	w.repo.ForcePush(branch, branch+"-next")
+	return head
+}
+
+// tell comments a command and waits for the answer to it.
+func (w *early) tell(number int, command, want string) {
+	w.Helper()
+	marker := fmt.Sprintf("<!-- holdfast answers %d -->", w.repo.Comment(number, "ada", command))
+	w.until(fmt.Sprintf("%q is answered with %q", command, want), func() bool {
+		for _, c := range w.repo.Comments(number) {
+			if strings.HasPrefix(c.Body, marker) {
+				if !strings.Contains(c.Body, want) {
+					w.Fatalf("%q is answered with %q instead of %q", command, c.Body, want)
+				}
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// says waits until Holdfast's own comment on a pull request says all of want.
+func (w *early) says(number int, want ...string) string {
+	w.Helper()
+	body := ""
+	defer func() {
+		if w.Failed() || testing.Verbose() {
+			w.Logf("the comment on #%d:\n%s", number, body)
+		}
+	}()
+	w.until(fmt.Sprintf("the comment on #%d says %q", number, want), func() bool {
+		for _, c := range w.repo.Comments(number) {
+			if strings.HasPrefix(c.Body, "<!-- holdfast -->") {
+				body = c.Body
+			}
+		}
+		return body != "" && !slices.ContainsFunc(want, func(s string) bool { return !strings.Contains(body, s) })
+	})
+	return body
+}
+
+// stands waits until the latest run of a pull request in a workspace is as said,
+// such as "apply applied", and returns it.
+func (w *early) stands(number int, workspace, want string) (run store.Run) {
+	w.Helper()
+	w.until(fmt.Sprintf("%s stands at %q in #%d", workspace, want, number), func() bool {
+		runs := w.runs(store.RunFilter{PullRequest: number, Workspace: workspace, Limit: 1})
+		if len(runs) == 0 || string(runs[0].Kind)+" "+string(runs[0].State) != want {
+			return false
+		}
+		run = runs[0]
+		return true
+	})
+	return run
+}
+
+// has waits until exactly these workspaces are a pull request's, and no other
+// has any.
+func (w *early) has(number int, workspaces ...string) {
+	w.Helper()
+	var want []string
+	for _, name := range workspaces {
+		want = append(want, fmt.Sprintf("owner/%s/%s pull/%s#%d", w.repository(), name, w.repository(), number))
+	}
+	w.until(fmt.Sprintf("#%d has %v", number, workspaces), func() bool {
+		got := w.owners()
+		slices.Sort(got)
+		return slices.Equal(got, want)
+	})
+}
+
+// once checks that the cloud has these servers and no others, each made once.
+func (w *early) once(names ...string) {
+	w.Helper()
+	if got := w.cloud.resources(); len(got) != len(names) {
+		w.Errorf("the cloud has %+v instead of %v", got, names)
+	}
+	for _, name := range names {
+		if n := w.cloud.created(name); n != 1 {
+			w.Errorf("%s was made %d times", name, n)
+		}
+	}
+}
+
+// TestEarlyMerge applies two workspaces one after the other, and then merges.
+func TestEarlyMerge(t *testing.T) {
+	t.Parallel()
+	w := newEarly(t, onComment("automerge = true", `merge_method = "squash"`), "a", "b")
+	number, head := w.propose("both", map[string]string{"a/s.tf": server("one"), "b/s.tf": server("two")})
+	w.says(number, "Comment `holdfast apply` to apply this plan; the pull request is merged when everything is applied.")
+	w.tell(number, "holdfast apply -w a", "Applying: `a`.")
+	w.stands(number, "a", "apply applied")
+	w.says(number, "| `a` | ✅ applied", "| `b` | ✅ planned", "`a`: The pull request is merged when everything is applied.")
+	w.quietly() // it was looked at again by now
+	w.once("one")
+	w.has(number, "a")
+	if p := w.repo.Pull(number); p.Merged {
+		t.Errorf("it was merged before b is applied")
+	}
+	if rec := w.workspace("a"); rec.AppliedCommit != head || rec.State != runner.InSync {
+		t.Errorf("a is %+v", rec)
+	}
+	w.statuses(head, "success", "holdfast", "holdfast/a", "holdfast/b")
+
+	w.tell(number, "holdfast apply", "Applying: `b`.")
+	w.until("it is merged", func() bool { return w.repo.Pull(number).Merged })
+	merge := w.repo.Pull(number).MergeSHA
+	for _, name := range []string{"a", "b"} {
+		run := w.stands(number, name, "apply no_changes")
+		if run.Commit != merge || !strings.Contains(strings.Join(resultOf(t, run).Notes, " "), "Applied before the merge, at commit "+head[:8]) {
+			t.Errorf("%s: %+v", name, run)
+		}
+		w.until(name+" is known to be at the merge", func() bool {
+			rec := w.workspace(name)
+			return rec.AppliedCommit == merge && rec.State == runner.InSync && rec.Error == ""
+		})
+	}
+	w.says(number, "Applied before the merge")
+	w.statuses(head, "success", "holdfast", "holdfast/a", "holdfast/b")
+	w.has(0)
+	w.once("one", "two")
+	if calls := w.forge.Calls("POST", "/merge"); len(calls) != 1 {
+		t.Errorf("the forge was asked %d times to merge", len(calls))
+	}
+	if base, err := w.repo.Git.MergeBase(merge, head); err != nil || base == head {
+		t.Errorf("%.8s is no squash of %.8s: %v", merge, head, err)
+	}
+	w.quiet()
+}
+
+// TestEarlyBesideOthers has both ways in one repository.
+func TestEarlyBesideOthers(t *testing.T) {
+	t.Parallel()
+	w := newEarly(t, onComment()+"workspace \"b\" {\n  dir = \"b\"\n  apply {\n    on = \"merge\"\n  }\n}\n", "a", "b")
+	number, head := w.propose("both", map[string]string{"a/s.tf": server("one"), "b/s.tf": server("two")})
+	w.says(number, "and merge the pull request after that", "Merging this pull request applies this plan")
+	w.tell(number, "holdfast apply -w b", "Merging this pull request applies its plans.")
+	w.tell(number, "holdfast apply", "Applying: `a`.")
+	w.stands(number, "a", "apply applied")
+	w.says(number, "Merge this pull request now", "Merging this pull request applies this plan")
+	w.quietly()
+	w.once("one")
+	merge := w.repo.Merge(number, "merge")
+	w.stands(number, "a", "apply no_changes")
+	w.stands(number, "b", "apply applied")
+	w.says(number, "Applied before the merge, at commit "+head[:8])
+	w.quietly()
+	for _, name := range []string{"a", "b"} {
+		if rec := w.workspace(name); rec.AppliedCommit != merge || rec.State != runner.InSync {
+			t.Errorf("%s is %+v", name, rec)
+		}
+	}
+	w.once("one", "two")
+	w.quiet()
+}
+
+// TestEarlyPush plans anew what is pushed after the apply, and keeps the
+// workspace meanwhile.
+func TestEarlyPush(t *testing.T) {
+	t.Parallel()
+	w := newEarly(t, onComment(), "app")
+	number, first := w.propose("change", map[string]string{"app/s.tf": server("one")})
+	w.tell(number, "holdfast apply", "Applying: `app`.")
+	w.stands(number, "app", "apply applied")
+	w.says(number, "1 added")
+	second := w.repo.Push("change", map[string]string{"app/more.tf": server("two")}, "more")
+	w.until("it is planned anew", func() bool {
+		runs := w.runs(store.RunFilter{PullRequest: number, Commit: second})
+		return len(runs) == 1 && runs[0].State == store.Planned
+	})
+	w.says(number, "1 to add", "Commit "+first[:8]+" of this pull request is applied", "Comment `holdfast apply`")
+	w.has(number, "app")
+	w.quietly()
+	w.once("one")
+	w.tell(number, "holdfast apply", "Applying: `app`.")
+	if run := w.stands(number, "app", "apply applied"); run.Commit != second {
+		t.Errorf("applied %.8s instead of %.8s", run.Commit, second)
+	}
+	w.says(number, "Merge this pull request now")
+	w.has(number, "app")
+	w.tell(number, "holdfast apply", "is applied")
+	// A push that changes nothing here needs no other apply.
+	w.repo.Push("change", map[string]string{"README.md": "nothing"}, "nothing")
+	w.quietly()
+	w.says(number, "Merge this pull request now")
+	merge := w.repo.Merge(number, "rebase")
+	w.stands(number, "app", "apply no_changes")
+	w.quietly()
+	if rec := w.workspace("app"); rec.AppliedCommit != merge || rec.State != runner.InSync {
+		t.Errorf("app is %+v", rec)
+	}
+	w.once("one", "two")
+	w.quiet()
+}
+
+// TestEarlyPushMeanwhile lets an apply end that is at work when the branch is
+// pushed to, and shows the plan of what was pushed after it.
+func TestEarlyPushMeanwhile(t *testing.T) {
+	t.Parallel()
+	w := newEarly(t, onComment(), "app")
+	number, first := w.propose("change", map[string]string{"app/s.tf": server("one", `delay = "2s"`)})
+	w.tell(number, "holdfast apply", "Applying: `app`.")
+	w.until("the cloud is at work", func() bool { return len(w.cloud.journal()) > 0 })
+	second := w.repo.Push("change", map[string]string{"app/more.tf": server("two")}, "more")
+	w.says(number, "Holdfast plan of `"+second[:12], "Commit "+first[:8]+" of this pull request is applied", "Comment `holdfast apply` to apply this plan")
+	w.quietly()
+	w.once("one")
+	w.has(number, "app")
+	w.tell(number, "holdfast apply", "Applying: `app`.")
+	w.says(number, "Merge this pull request now")
+	w.once("one", "two")
+}
+
+// TestEarlyMergedMeanwhile is a merge by hand while an apply before it is at work.
+func TestEarlyMergedMeanwhile(t *testing.T) {
+	t.Parallel()
+	for _, method := range []string{"merge", "squash"} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			w := newEarly(t, onComment(), "app")
+			number, head := w.propose("change", map[string]string{"app/s.tf": server("one", `delay = "2s"`)})
+			w.tell(number, "holdfast apply", "Applying: `app`.")
+			w.until("the cloud is at work", func() bool { return len(w.cloud.journal()) > 0 })
+			merge := w.repo.Merge(number, method)
+			w.stands(number, "app", "apply no_changes")
+			w.says(number, "Applied before the merge, at commit "+head[:8])
+			w.quietly()
+			w.once("one")
+			w.has(0)
+			if rec := w.workspace("app"); rec.AppliedCommit != merge || rec.State != runner.InSync {
+				t.Errorf("app is %+v", rec)
+			}
+		})
+	}
+}
+
+// TestEarlyNothingToApply merges a change that needs no apply: nobody has to ask
+// for one.
+func TestEarlyNothingToApply(t *testing.T) {
+	t.Parallel()
+	w := newEarly(t, onComment(), "app")
+	number, _ := w.propose("change", map[string]string{"app/s.tf": server("one")})
+	w.tell(number, "holdfast apply", "Applying: `app`.")
+	w.stands(number, "app", "apply applied")
+	// The same, in other words.
+	w.repo.Push("change", map[string]string{"app/s.tf": "# a server\n" + server("one")}, "a remark")
+	w.says(number, "✅ no changes", "Merge this pull request now")
+	w.has(number, "app")
+	w.tell(number, "holdfast apply", "the plan of `app` is no changes")
+	merge := w.repo.Merge(number, "squash")
+	w.stands(number, "app", "apply no_changes")
+	w.quietly()
+	if rec := w.workspace("app"); rec.AppliedCommit != merge || rec.State != runner.InSync {
+		t.Errorf("app is %+v", rec)
+	}
+	w.once("one")
+	w.has(0)
+}
+
+// TestEarlyOfAnotherBranch applies nothing of a pull request that goes to another
+// branch than the default one.
+func TestEarlyOfAnotherBranch(t *testing.T) {
+	t.Parallel()
+	w := newEarly(t, onComment(), "app")
+	w.repo.Push("release", map[string]string{"README.md": "release"}, "release")
+	w.repo.PushChange(gittest.Change{Branch: "change", From: "release", Files: map[string]string{"app/s.tf": server("one")}})
+	number := w.repo.OpenPull(giteatest.OpenPull{Head: "change", Base: "release"})
+	w.says(number, "1 to add", "does not go to the default branch")
+	w.tell(number, "holdfast apply", "does not go to the default branch")
+	w.repo.Merge(number, "merge")
+	w.says(number, "Only what is on main is applied")
+	w.quietly()
+	w.once()
+	w.has(0)
+}
+
+// TestEarlyClosed says what a pull request leaves that was applied and never
+// merged, and has the next one bring the cloud back.
+func TestEarlyClosed(t *testing.T) {
+	t.Parallel()
+	w := newEarly(t, onComment(), "app")
+	number, head := w.propose("change", map[string]string{"app/s.tf": server("one")})
+	w.tell(number, "holdfast apply", "Applying: `app`.")
+	w.stands(number, "app", "apply applied")
+	w.quietly()
+	w.repo.Close(number)
+	w.says(number, "closed without a merge", "its apply undoes it")
+	w.has(0)
+	w.quietly()
+	if rec := w.workspace("app"); rec.State != runner.Pending || !strings.Contains(rec.Error, fmt.Sprintf("#%d was applied here at commit %s and closed", number, head[:8])) {
+		t.Errorf("app is %+v", rec)
+	}
+	w.tell(number, "holdfast apply", "closed")
+	next, _ := w.propose("next", map[string]string{"app/other.tf": server("two")})
+	w.says(next, "1 to add, 1 to destroy", "smallcloud_server.one")
+	w.tell(next, "holdfast apply", "Applying: `app`.")
+	w.stands(next, "app", "apply applied")
+	w.repo.Merge(next, "merge")
+	w.stands(next, "app", "apply no_changes")
+	w.quietly()
+	if rec := w.workspace("app"); rec.State != runner.InSync || rec.Error != "" {
+		t.Errorf("app is %+v", rec)
+	}
+	if got := w.cloud.resources(); len(got) != 1 || got[0].Name != "two" {
+		t.Errorf("the cloud has %+v", got)
+	}
+	w.quiet()
+}
+
+// TestEarlyInLine has a second pull request wait for one that is applied and not
+// merged, and undo nothing of it.
+func TestEarlyInLine(t *testing.T) {
+	t.Parallel()
+	w := newEarly(t, onComment(), "app")
+	first, _ := w.propose("first", map[string]string{"app/one.tf": server("one")})
+	second, _ := w.propose("second", map[string]string{"app/two.tf": server("two")})
+	w.tell(first, "holdfast apply", "Applying: `app`.")
+	w.stands(first, "app", "apply applied")
+	// What it shows from now on destroys what the first one made.
+	w.tell(second, "holdfast plan", "Planning again: `app`.")
+	w.says(second, "1 to add, 1 to destroy")
+	w.tell(second, "holdfast apply", "Applying: `app`.")
+	w.says(second, fmt.Sprintf("waits for pull request `#%d`", first), "position 1", "is applied there and not merged yet")
+	w.has(first, "app")
+	merge := w.repo.Merge(first, "squash")
+	w.stands(second, "app", "apply held")
+	w.says(second, "The branch lacks commit "+merge[:8], "Update the branch")
+	w.once("one")
+	head := w.updated("second")
+	w.until("it is planned anew", func() bool {
+		runs := w.runs(store.RunFilter{PullRequest: second, Commit: head})
+		return len(runs) == 1 && runs[0].State == store.Planned
+	})
+	w.says(second, "1 to add.")
+	w.tell(second, "holdfast apply", "Applying: `app`.")
+	w.stands(second, "app", "apply applied")
+	w.once("one", "two")
+	w.repo.Merge(second, "squash")
+	w.stands(second, "app", "apply no_changes")
+	w.once("one", "two")
+	w.has(0)
+}
+
+// TestEarlyOrder applies nothing before what it depends on, whatever is asked
+// for first.
+func TestEarlyOrder(t *testing.T) {
+	t.Parallel()
+	w := newEarly(t, onComment()+"workspace \"a\" {\n  dir = \"a\"\n}\nworkspace \"b\" {\n  dir        = \"b\"\n  depends_on = [\"a\"]\n}\n", "a", "b")
+	number, _ := w.propose("both", map[string]string{"a/s.tf": server("one"), "b/s.tf": server("two")})
+	w.tell(number, "holdfast apply -w b", "Applying: `b`.")
+	w.stands(number, "b", "apply held")
+	w.says(number, "It depends on a, which is not applied yet. Comment `holdfast apply -w a` first.")
+	w.once()
+	w.tell(number, "holdfast apply -w a", "Applying: `a`.")
+	w.stands(number, "a", "apply applied")
+	// What is pushed to b alone leaves a as it is applied.
+	w.repo.Push("both", map[string]string{"b/s.tf": server("three")}, "another name")
+	w.says(number, "three", "| `a` | ✅ applied", "| `b` | ✅ planned", "It depends on a, which is applied first")
+	w.tell(number, "holdfast apply -w b", "Applying: `b`.")
+	w.stands(number, "b", "apply applied")
+	w.once("one", "three")
+
+	w.repo.Push("both", map[string]string{"a/t.tf": server("four", `delay = "4s"`), "b/t.tf": server("five")}, "more")
+	w.says(number, "four", "five", "| `a` | ✅ planned", "| `b` | ✅ planned")
+	w.tell(number, "holdfast apply", "Applying: `a`, `b`.")
+	w.says(number, "waits for a, which it depends on")
+	w.stands(number, "b", "apply applied")
+	w.once("one", "three", "four", "five")
+	if j := w.cloud.journal(); j[len(j)-1].Name != "five" {
+		t.Errorf("the cloud did %+v", j)
+	}
+	w.repo.Merge(number, "merge")
+	w.stands(number, "b", "apply no_changes")
+	w.stands(number, "a", "apply no_changes")
+	w.quiet()
+}
+
+// TestEarlyOfAnOlderHead applies no commit that is not the branch's head any
+// more, also where the push came while nothing ran.
+func TestEarlyOfAnOlderHead(t *testing.T) {
+	t.Parallel()
+	w := newEarly(t, onComment(), "app")
+	number, old := w.propose("change", map[string]string{"app/s.tf": server("old")})
+	w.holdfast("hold", "1h", "-m", "maintenance")
+	w.tell(number, "holdfast apply", "Applying: `app`.")
+	w.says(number, "on hold by", "maintenance")
+	w.stop()
+	head := w.repo.Push("change", map[string]string{"app/s.tf": server("new")}, "another")
+	w.holdfast("release")
+	w.start()
+	w.until("it is planned anew", func() bool {
+		runs := w.runs(store.RunFilter{PullRequest: number, Commit: head})
+		return len(runs) == 1 && runs[0].State == store.Planned
+	})
+	w.quietly()
+	for _, run := range w.runs(store.RunFilter{PullRequest: number, Commit: old, Kind: store.KindApply}) {
+		if run.State != store.Superseded {
+			t.Errorf("the apply of the old head is %s: %s", run.State, run.Error)
+		}
+	}
+	w.once()
+	w.has(0) // nothing of it was done
+	w.says(number, "new", "Comment `holdfast apply` to apply this plan")
+	w.tell(number, "holdfast apply", "Applying: `app`.")
+	w.stands(number, "app", "apply applied")
+	w.once("new")
+}
+
+// TestEarlyKilled is kill -9 during an apply before the merge.
+func TestEarlyKilled(t *testing.T) {
+	t.Parallel()
+	w := newEarly(t, onComment(), "app")
+	number, head := w.propose("change", map[string]string{"app/s.tf": slowServers("2s", "one", "two"), "app/main.tf": "# moved\n"})
+	w.tell(number, "holdfast apply", "Applying: `app`.")
+	w.until("the cloud is at work", func() bool { return len(w.cloud.journal()) > 0 })
+	w.kill()
+	w.start()
+	run := w.stands(number, "app", "apply applied")
+	w.says(number, "Merge this pull request now")
+	w.quietly()
+	w.once("one", "two")
+	w.has(number, "app")
+	if n := len(w.runs(store.RunFilter{Kind: store.KindApply})); n != 1 || run.Commit != head {
+		t.Errorf("there are %d applies, the last of %.8s", n, run.Commit)
+	}
+	w.repo.Merge(number, "merge")
+	w.stands(number, "app", "apply no_changes")
+	w.once("one", "two")
+	w.quiet()
+}
+
+// TestEarlyMergeRefused says that the host does not merge what is applied, and
+// merges it once it can be.
+func TestEarlyMergeRefused(t *testing.T) {
+	t.Parallel()
+	for _, end := range []string{"by Holdfast", "by hand"} {
+		t.Run(end, func(t *testing.T) {
+			t.Parallel()
+			w := newEarly(t, onComment("automerge = true"), "app")
+			number, _ := w.propose("change", map[string]string{"app/s.tf": server("one")})
+			w.repo.SetMergeable(number, false)
+			w.tell(number, "holdfast apply", "Applying: `app`.")
+			w.stands(number, "app", "apply applied")
+			w.says(number, "All of this is applied, but `"+w.forge.Name+"` did not merge the pull request: it conflicts with main", "asked again in a minute", "merging by hand will do as well")
+			w.has(number, "app")
+			w.repo.SetMergeable(number, true)
+			if end == "by hand" {
+				w.repo.Merge(number, "merge")
+			} else {
+				w.tell(number, "holdfast apply", "merged")
+				w.until("it is merged", func() bool { return w.repo.Pull(number).Merged })
+			}
+			w.stands(number, "app", "apply no_changes")
+			w.has(0)
+			w.once("one")
+			if body := w.says(number, "Applied before the merge"); strings.Contains(body, "did not merge") {
+				t.Errorf("the comment still says:\n%s", body)
+			}
+		})
+	}
+}
