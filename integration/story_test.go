@@ -233,33 +233,6 @@ func TestPushSupersedes(t *testing.T) {
 	w.quiet()
 }
 
-// TestTwoHundredWorkspaces fits a large pull request into one comment.
-func TestTwoHundredWorkspaces(t *testing.T) {
-	t.Parallel()
-	const n = 200
-	files := map[string]string{"README.md": "many\n"}
-	w := newWorld(t, files)
-	w.start()
-	change := map[string]string{}
-	for i := range n {
-		change[fmt.Sprintf("live/ws%03d/main.tf", i)] = "resource \"terraform_data\" \"x\" {\n  input = \"" + strings.Repeat("words ", 40) + "\"\n}\n"
-	}
-	sha := w.repo.Push("many", change, "many")
-	number := w.repo.OpenPull(giteatest.OpenPull{Head: "many"})
-	runs := w.ended(n, store.RunFilter{PullRequest: number})
-	w.statuses(sha, "success", "holdfast")
-	body := w.comment(number, w.url+"/runs/", w.url+"/pulls/")
-	if len(body) > 65_536 {
-		t.Errorf("the comment has %d bytes", len(body))
-	}
-	for _, r := range runs {
-		if r.State != store.Planned || !strings.Contains(body, r.Workspace) {
-			t.Errorf("%s is %s, in the comment: %t", r.Workspace, r.State, strings.Contains(body, r.Workspace))
-		}
-	}
-	w.quiet()
-}
-
 // TestDirectMergeAndSquash applies a squashed merge, and holds one that nobody
 // could review.
 func TestDirectMergeAndSquash(t *testing.T) {

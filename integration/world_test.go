@@ -95,9 +95,15 @@ type world struct {
 // yet.
 func newWorld(t testing.TB, files map[string]string) *world {
 	t.Helper()
+	return newWorldWith(t, giteatest.Config{}, files)
+}
+
+// newWorldWith is newWorld with a forge of that configuration.
+func newWorldWith(t testing.TB, forge giteatest.Config, files map[string]string) *world {
+	t.Helper()
 	w := &world{TB: t, dir: t.TempDir(), log: &lockedBuffer{}}
 	w.cloud = startCloud(t)
-	w.forge = giteatest.New(t, giteatest.Config{})
+	w.forge = giteatest.New(t, forge)
 	w.repo = w.forge.CreateRepository("platform", "network", files)
 	w.url = "http://" + freeAddress(t)
 	w.repo.SetHook(w.url + "/webhooks/gitea")
