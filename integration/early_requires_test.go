@@ -17,7 +17,7 @@ func TestEarlyRequires(t *testing.T) {
 	refused := func(why ...string) {
 		t.Helper()
 		w.tell(number, "holdfast apply", "Applying: `app`.")
-		w.says(number, append(why, "| `app` | ⏸ held", "1 to add", "When that is mended, comment `holdfast apply -w app`.")...)
+		w.says(number, append(why, "| `app` | ⏸ held", "1 to add", "Once that is settled, comment `holdfast apply -w app`.")...)
 		w.stands(number, "app", "apply held")
 		w.has(0) // nothing was done, so nobody has to wait
 		w.once()
@@ -52,16 +52,6 @@ func TestEarlyRequires(t *testing.T) {
 	w.quiet()
 }
 
-// report is Holdfast's own comment on a pull request; empty where there is none.
-func (w *early) report(number int) string {
-	for _, c := range w.repo.Comments(number) {
-		if strings.HasPrefix(c.Body, "<!-- holdfast -->") {
-			return c.Body
-		}
-	}
-	return ""
-}
-
 // TestRequiresAtTheApply asks the host when the apply begins, not only when the
 // pull request was merged.
 func TestRequiresAtTheApply(t *testing.T) {
@@ -85,7 +75,7 @@ func TestRequiresAtTheApply(t *testing.T) {
 			meanwhile.act(w, number)
 			w.tell(number, "holdfast release", "Released")
 			w.stands(number, "app", "apply held")
-			w.says(number, meanwhile.why, "When that is mended, comment `holdfast apply -w app`; or comment `holdfast unlock`", "1 to add")
+			w.says(number, meanwhile.why, "Once that is settled, comment `holdfast apply -w app`; or comment `holdfast unlock`", "1 to add")
 			w.has(number, "app")
 			w.once()
 			// The command alone is no approval.

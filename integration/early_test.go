@@ -12,133 +12,6 @@ import (
 	"holdfast/vcs/vcstest/gittest"
 )
 
-// early is a world whose workspaces are applied by comments, before the merge.
-type early struct{ *world }
-
-// onComment is a holdfast.hcl that has everything applied on comments, with these
-// settings besides.
-func onComment(settings ...string) string {
-	return "defaults {\n  apply {\n    on = \"comment\"\n    " + strings.Join(settings, "\n    ") + "\n  }\n}\n"
-}
-
-// newEarly starts a server for a repository with that holdfast.hcl and these root
-// modules.
-func newEarly(t *testing.T, config string, modules ...string) *early {
-	t.Helper()
-	files := map[string]string{"holdfast.hcl": config}
-	for _, name := range modules {
-		files[name+"/main.tf"] = app()
-	}
-	w := newWorld(t, files)
-	w.repo.Grant("ada", "write")
-	w.repo.Grant("grace", "write")
-	w.start()
-	return &early{w}
-}
-
-// propose opens a pull request with these files, on top of the default branch,
-// and waits for its plans.
-func (w *early) propose(branch string, files map[string]string) (number int, head string) {
-	w.Helper()
-	head = w.repo.Push(branch, files, branch)
-	number = w.repo.OpenPull(giteatest.OpenPull{Head: branch, Author: "heidi"})
-	w.until("it is planned", func() bool {
-		runs := w.runs(store.RunFilter{Kind: store.KindPlan, PullRequest: number})
-		return len(runs) > 0 && !slices.ContainsFunc(runs, func(r store.Run) bool { return !r.State.Ended() })
-	})
-	w.says(number, "planned")
-	return number, head
-}
-
-// updated brings a branch up to date with the default branch.
-func (w *early) updated(branch string) string {
-	w.Helper()
-	w.repo.Git.Branch(branch+"-next", branch)
-	head := w.repo.Git.Merge(gittest.DefaultBranch, branch+"-next", gittest.MergeCommit)
-	w.repo.ForcePush(branch, branch+"-next")
-	return head
-}
-
-// tell comments a command and waits for the answer to it.
-func (w *early) tell(number int, command, want string) {
-	w.Helper()
-	marker := fmt.Sprintf("<!-- holdfast answers %d -->", w.repo.Comment(number, "ada", command))
-	w.until(fmt.Sprintf("%q is answered with %q", command, want), func() bool {
-		for _, c := range w.repo.Comments(number) {
-			if strings.HasPrefix(c.Body, marker) {
-				if !strings.Contains(c.Body, want) {
-					w.Fatalf("%q is answered with %q instead of %q", command, c.Body, want)
-				}
-				return true
-			}
-		}
-		return false
-	})
-}
-
-// says waits until Holdfast's own comment on a pull request says all of want.
-func (w *early) says(number int, want ...string) string {
-	w.Helper()
-	body := ""
-	defer func() {
-		if w.Failed() || testing.Verbose() {
-			w.Logf("the comment on #%d:\n%s", number, body)
-		}
-	}()
-	w.until(fmt.Sprintf("the comment on #%d says %q", number, want), func() bool {
-		for _, c := range w.repo.Comments(number) {
-			if strings.HasPrefix(c.Body, "<!-- holdfast -->") {
-				body = c.Body
-			}
-		}
-		return body != "" && !slices.ContainsFunc(want, func(s string) bool { return !strings.Contains(body, s) })
-	})
-	return body
-}
-
-// stands waits until the latest run of a pull request in a workspace is as said,
-// such as "apply applied", and returns it.
-func (w *early) stands(number int, workspace, want string) (run store.Run) {
-	w.Helper()
-	w.until(fmt.Sprintf("%s stands at %q in #%d", workspace, want, number), func() bool {
-		runs := w.runs(store.RunFilter{PullRequest: number, Workspace: workspace, Limit: 1})
-		if len(runs) == 0 || string(runs[0].Kind)+" "+string(runs[0].State) != want {
-			return false
-		}
-		run = runs[0]
-		return true
-	})
-	return run
-}
-
-// has waits until exactly these workspaces are a pull request's, and no other
-// has any.
-func (w *early) has(number int, workspaces ...string) {
-	w.Helper()
-	var want []string
-	for _, name := range workspaces {
-		want = append(want, fmt.Sprintf("owner/%s/%s pull/%s#%d", w.repository(), name, w.repository(), number))
-	}
-	w.until(fmt.Sprintf("#%d has %v", number, workspaces), func() bool {
-		got := w.owners()
-		slices.Sort(got)
-		return slices.Equal(got, want)
-	})
-}
-
-// once checks that the cloud has these servers and no others, each made once.
-func (w *early) once(names ...string) {
-	w.Helper()
-	if got := w.cloud.resources(); len(got) != len(names) {
-		w.Errorf("the cloud has %+v instead of %v", got, names)
-	}
-	for _, name := range names {
-		if n := w.cloud.created(name); n != 1 {
-			w.Errorf("%s was made %d times", name, n)
-		}
-	}
-}
-
 // TestEarlyMerge applies two workspaces one after the other, and then merges.
 func TestEarlyMerge(t *testing.T) {
 	t.Parallel()
@@ -349,7 +222,7 @@ func TestEarlyClosed(t *testing.T) {
 	}
 	w.tell(number, "holdfast apply", "closed")
 	next, _ := w.propose("next", map[string]string{"app/other.tf": server("two")})
-	w.says(next, "1 to add, 1 to destroy", "smallcloud_server.one")
+	w.says(next, "1 to add, 1 to destroy", "smallcloud_server.one", "Commit "+head[:8]+" is applied to this workspace and is not in this branch, so this plan undoes")
 	w.tell(next, "holdfast apply", "Applying: `app`.")
 	w.stands(next, "app", "apply applied")
 	w.repo.Merge(next, "merge")
@@ -375,7 +248,7 @@ func TestEarlyInLine(t *testing.T) {
 	w.stands(first, "app", "apply applied")
 	// What it shows from now on destroys what the first one made.
 	w.tell(second, "holdfast plan", "Planning again: `app`.")
-	w.says(second, "1 to add, 1 to destroy")
+	w.says(second, "1 to add, 1 to destroy", "so this plan undoes what that commit did")
 	w.tell(second, "holdfast apply", "Applying: `app`.")
 	w.says(second, fmt.Sprintf("waits for pull request `#%d`", first), "position 1", "is applied there and not merged yet")
 	w.has(first, "app")
@@ -461,6 +334,38 @@ func TestEarlyOfAnOlderHead(t *testing.T) {
 	w.tell(number, "holdfast apply", "Applying: `app`.")
 	w.stands(number, "app", "apply applied")
 	w.once("new")
+}
+
+// TestEarlyCommentOnItsWay applies nothing that was planned after the comment was
+// made: nobody has seen it.
+func TestEarlyCommentOnItsWay(t *testing.T) {
+	t.Parallel()
+	w := newEarly(t, onComment(), "app")
+	number, _ := w.propose("change", map[string]string{"app/s.tf": server("seen")})
+	w.forge.Hold()
+	w.repo.Comment(number, "ada", "holdfast apply")
+	late := w.forge.Held()
+	// A host tells the time of comments to the second, so this plan takes some.
+	head := w.repo.Push("change", map[string]string{"app/s.tf": server("unseen") + "data \"smallcloud_image\" \"slow\" {\n  name  = \"image\"\n  delay = \"3s\"\n}\n"}, "another")
+	for _, d := range w.forge.Held()[len(late):] {
+		w.forge.Send(d.ID)
+	}
+	w.until("it is planned anew", func() bool {
+		runs := w.runs(store.RunFilter{PullRequest: number, Commit: head})
+		return len(runs) == 1 && runs[0].State == store.Planned
+	})
+	w.forge.Release()
+	w.until("the comment is answered", func() bool {
+		return slices.ContainsFunc(w.repo.Comments(number), func(c giteatest.Comment) bool {
+			return strings.Contains(c.Body, "What is shown now is newer than this comment, so nothing was applied.")
+		})
+	})
+	w.quietly()
+	w.once()
+	w.has(0)
+	w.tell(number, "holdfast apply", "Applying: `app`.")
+	w.stands(number, "app", "apply applied")
+	w.once("unseen")
 }
 
 // TestEarlyKilled is kill -9 during an apply before the merge.

@@ -47,6 +47,7 @@ type command struct {
 	match   []string // globs of workspace names; none means all
 	who     string   // empty: Holdfast itself
 	comment int64
+	at      time.Time     // of the comment, by the host's clock; zero where nobody says
 	length  time.Duration // of a hold
 	why     string        // of a hold, or of who unlocks
 	state   *stateCommand // of an import or a state rm
@@ -260,7 +261,7 @@ func (r *Runner) commented(ctx context.Context, e vcs.Event) error {
 	if herr != nil {
 		return herr
 	}
-	c.who, c.comment = e.Sender, e.CommentID
+	c.who, c.comment, c.at = e.Sender, e.CommentID, e.CommentedAt
 	permission, perr := h.Permission(ctx, e.Repository, e.Sender)
 	if perr != nil {
 		return rateLimited(r.Clock(), fmt.Errorf("ask %s what %s may do: %w", e.Repository.Host, e.Sender, perr))
@@ -327,6 +328,8 @@ func (r *Runner) asked(ctx context.Context, e vcs.Event, c command) (answer stri
 		return "Taken back; planning again: " + list + ".", nil
 	case len(names) > 0:
 		return "Planning " + list + " with it. It is done when that plan is applied, and `holdfast reset` takes it back.", nil
+	case c.verb == verbApply && r.newerThan(ctx, rec, c):
+		return "What is shown now is newer than this comment, so nothing was applied. Look at it, and comment again.", nil
 	case c.verb == verbApply && rec.State == vcs.Open:
 		return r.nothingToApply(ctx, rec, c)
 	case c.verb == verbApply && rec.State == vcs.Closed:
@@ -337,6 +340,22 @@ func (r *Runner) asked(ctx context.Context, e vcs.Event, c command) (answer stri
 		return "Only an open pull request is planned.", nil
 	}
 	return "No workspace of this pull request has that name.", nil
+}
+
+// saw reports whether who commented may have seen what a run shows: a comment that
+// was on its way for long is no answer to what was found out meanwhile.
+func (c command) saw(run store.Run) bool {
+	return c.at.IsZero() || !run.EndedAt.After(c.at.Add(time.Second))
+}
+
+// newerThan reports whether a command would apply something now that was not there
+// when its comment was made.
+func (r *Runner) newerThan(ctx context.Context, rec pullRecord, c command) bool {
+	return slices.ContainsFunc(rec.Workspaces, func(w pullWorkspace) bool {
+		run, err := r.Store.Runs.Get(ctx, cmp.Or(w.Apply, w.Plan))
+		open := run.State == store.Planned && w.On == "comment" && rec.State == vcs.Open || run.State == store.Held || run.State == store.Failed
+		return err == nil && c.asks(verbApply, w.Name) && run.Kind != "" && open && !c.saw(run)
+	})
 }
 
 // nothingToApply says why `holdfast apply` did nothing on an open pull request.

@@ -82,16 +82,33 @@ func (r *Runner) early(ctx context.Context, pr vcs.PullRequest, before pullWorks
 }
 
 // shownFor returns the run whose plan a person confirms for an apply before the
-// merge: what the comment shows of this workspace. It returns nil where nothing
-// is to be applied.
+// merge: what the comment shows of this workspace, and showed when the person
+// said so. It returns nil where nothing is to be applied.
 func (r *Runner) shownFor(ctx context.Context, ask command, pw pullWorkspace, shown store.Run) (*repeated, error) {
 	if pw.Apply != "" {
 		return r.applyAgain(ctx, ask, pw)
 	}
-	if shown.State != store.Planned {
+	if shown.State != store.Planned || !ask.saw(shown) {
 		return nil, nil
 	}
 	return &repeated{seen: shown.ID}, nil
+}
+
+// lacks returns the commit that is applied to a workspace of a pull request and is
+// not a part of its branch, which its apply before the merge would undo.
+func (r *Runner) lacks(ctx context.Context, pr vcs.PullRequest, pw pullWorkspace) (string, error) {
+	var rec WorkspaceRecord
+	if _, err := r.load(ctx, workspaceName(pr.Repository, pw.Name), &rec); err != nil {
+		return "", err
+	}
+	if pw.On != "comment" || rec.AppliedCommit == "" || rec.AppliedCommit == pw.Applied {
+		return "", nil
+	}
+	has, err := r.Git.IsAncestor(ctx, pr.Repository, rec.AppliedCommit, pr.HeadSHA)
+	if err != nil || has {
+		return "", nil // also of a history that is gone
+	}
+	return rec.AppliedCommit, nil
 }
 
 // afterEarly has a pull request looked at again after an apply before its merge.

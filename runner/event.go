@@ -132,6 +132,9 @@ func (r *Runner) opened(ctx context.Context, pr vcs.PullRequest, old pullRecord,
 		next.Workspaces = append(next.Workspaces, *pw)
 		jobs = append(jobs, runs...)
 	}
+	if c.base != c.target && slices.ContainsFunc(next.Workspaces, func(w pullWorkspace) bool { return w.On == "comment" }) {
+		next.Notice = "This branch is behind " + pr.BaseRef + ". What is planned, and applied before the merge, is the branch as it is: update it first to have what is on " + pr.BaseRef + " as well."
+	}
 	if next.Merges = old.Merges; old.Head != pr.HeadSHA {
 		next.Merges = 0
 	}
@@ -207,9 +210,12 @@ func (r *Runner) planned(ctx context.Context, pr vcs.PullRequest, old pullRecord
 	}
 	pw.Plan = run.ID
 	if before.Plan == run.ID {
-		pw.Stale = before.Stale
+		pw.Stale, pw.Lacks = before.Stale, before.Lacks
 	} else {
 		pw.Unlocked = ""
+		if pw.Lacks, err = r.lacks(ctx, pr, *pw); err != nil {
+			return nil, nil, err
+		}
 	}
 	var jobs []plannedRun
 	if fresh {

@@ -284,10 +284,11 @@ func (r *Runner) applyAgain(ctx context.Context, ask command, pw pullWorkspace) 
 	if err := json.Unmarshal(run.Result, &result); err != nil {
 		return nil, fmt.Errorf("read result of run %s: %w", run.ID, err)
 	}
-	switch run.State {
-	case store.Failed, store.Canceled:
+	switch {
+	case !ask.saw(run):
+	case run.State == store.Failed, run.State == store.Canceled:
 		return &repeated{result.Reviewed, true}, nil
-	case store.Held:
+	case run.State == store.Held:
 		shown, err := r.loadPlan(ctx, run.ID)
 		if err != nil || shown == nil {
 			return &repeated{seen: result.Reviewed}, err // held before it was planned

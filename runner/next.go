@@ -50,7 +50,7 @@ func (t told) nextOfMerged() string {
 	case t.run.State == store.Held && t.pw.Deleted:
 		return "Comment `holdfast apply -w " + name + "` to destroy exactly what is shown here, or `holdfast unlock -w " + name + "` to keep it in the cloud and have Holdfast forget it."
 	case t.run.State == store.Held && !t.own:
-		return "Nothing more is applied. When that is mended, " + t.again() + "; or comment `holdfast unlock` to let another pull request go first."
+		return "Nothing more is applied. Once that is settled, " + t.again() + "; or comment `holdfast unlock` to let another pull request go first."
 	case t.run.State == store.Held:
 		return "Nothing more is applied. Comment `holdfast apply -w " + name + "` to apply exactly the plan shown here, or `holdfast unlock` to let another pull request go first."
 	}
@@ -103,7 +103,7 @@ func (t told) nextOfEarly(state store.State) string {
 	case state == store.Canceled:
 		return "To try again, " + t.again() + "."
 	case state == store.Held && !t.own:
-		return "Nothing more is applied. When that is mended, " + t.again() + "."
+		return "Nothing more is applied. Once that is settled, " + t.again() + "."
 	case state == store.Held:
 		return "Nothing more is applied. To apply exactly the plan shown here, " + t.again() + "."
 	}

@@ -126,6 +126,7 @@ type pullWorkspace struct {
 	Plan    string              `json:"plan,omitempty"`  // the run that plans it
 	Apply   string              `json:"apply,omitempty"` // the run that applies it
 	Stale   string              `json:"stale,omitempty"` // the commit applied since Plan was made, that the branch lacks
+	Lacks   string              `json:"lacks,omitempty"` // the commit that was applied when Plan was made, that the branch lacks
 	Problem workspaces.Problems `json:"problem,omitempty"`
 	// On is the workspace's apply.on, Automerge its apply.automerge.
 	On        string `json:"on,omitempty"`

@@ -169,7 +169,12 @@ func notesOn(rec pullRecord, pw pullWorkspace, run store.Run, result Result, p *
 	if pw.Applied != "" && open {
 		notes = append(notes, "Commit "+short(pw.Applied)+" of this pull request is applied to this workspace already; this plan is what is left to do.")
 	}
-	if pw.Stale != "" && open {
+	switch {
+	case pw.Lacks != "" && open:
+		notes = append(notes, "Commit "+short(pw.Lacks)+" is applied to this workspace and is not in this branch, so this plan undoes what that commit did. If that is not wanted, wait until the commit is in "+rec.Base+", and update the branch: it is then planned again.")
+	case pw.Stale != "" && open && pw.On == "comment":
+		notes = append(notes, "Planned before commit "+short(pw.Stale)+" was applied to this workspace, which is not in this branch. Once that commit is in "+rec.Base+", update the branch: it is then planned again.")
+	case pw.Stale != "" && open:
 		notes = append(notes, "Planned before commit "+short(pw.Stale)+" was applied to this workspace. After the merge it is planned again, and applied only if that is this change or less of it.")
 	}
 	if pw.Deleted && run.State != store.Applied && run.State != store.NoChanges {

@@ -108,6 +108,9 @@ type Event struct {
 	Sender     string     `json:"sender,omitempty"`
 	CommentID  int64      `json:"comment_id,omitempty"`
 	Comment    string     `json:"comment,omitempty"`
+	// CommentedAt is when the comment was made, by the host's clock and to the
+	// second at worst; zero where the host does not say.
+	CommentedAt time.Time `json:"commented_at,omitzero"`
 }
 
 // Permission is what a user may do in a repository.

@@ -10,6 +10,7 @@ import (
 	"math"
 	"net/http"
 	"strings"
+	"time"
 
 	"holdfast/vcs"
 )
@@ -29,8 +30,9 @@ type payload struct {
 		PullRequest json.RawMessage `json:"pull_request"`
 	} `json:"issue"`
 	Comment *struct {
-		ID   int64  `json:"id"`
-		Body string `json:"body"`
+		ID      int64  `json:"id"`
+		Body    string `json:"body"`
+		Created string `json:"created_at"`
 	} `json:"comment"`
 	IsPull bool `json:"is_pull"`
 
@@ -155,6 +157,9 @@ func comment(e *vcs.Event, p payload) error {
 		return errors.New("comment without an id")
 	}
 	e.Kind, e.CommentID, e.Comment = vcs.EventComment, p.Comment.ID, p.Comment.Body
+	if at, err := time.Parse(time.RFC3339, p.Comment.Created); err == nil {
+		e.CommentedAt = at.UTC()
+	}
 	return setNumber(e, number)
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -164,7 +165,7 @@ func TestParseFullWebhooks(t *testing.T) {
 	for file, want := range map[string]vcs.Event{
 		"push.json":                         {Kind: vcs.EventPush, Branch: "main", Before: shaA, After: shaB},
 		"pull_request_synchronized.json":    {Kind: vcs.EventPullRequest, Number: 7},
-		"pull_request_comment_created.json": {Kind: vcs.EventComment, Number: 7, CommentID: 55, Comment: "holdfast plan -w \"prod-*\""},
+		"pull_request_comment_created.json": {Kind: vcs.EventComment, Number: 7, CommentID: 55, Comment: "holdfast plan -w \"prod-*\"", CommentedAt: time.Date(2026, 1, 2, 3, 4, 7, 0, time.UTC)},
 	} {
 		body, err := os.ReadFile(filepath.Join("testdata", file))
 		if err != nil {

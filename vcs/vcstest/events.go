@@ -71,6 +71,11 @@ func testWebhooks(t *testing.T, h Harness) {
 		has("comment", func(e vcs.Event) bool {
 			return e.Kind == vcs.EventComment && e.Number == n && e.CommentID == id && e.Comment == "holdfast plan" && e.Sender == "ann"
 		})
+		for _, e := range events(t, h) {
+			if at := e.CommentedAt; !at.IsZero() && (at.After(time.Now().Add(time.Minute)) || at.Before(time.Now().Add(-time.Hour))) {
+				t.Errorf("commented at %s", at)
+			}
+		}
 		people.DeleteComment(n, id)
 		for _, e := range events(t, h) {
 			if e.Kind == vcs.EventComment {
