@@ -220,6 +220,13 @@ func TestEarlyClosed(t *testing.T) {
 	if rec := w.workspace("app"); rec.State != runner.Pending || !strings.Contains(rec.Error, fmt.Sprintf("#%d was applied here at commit %s and closed", number, head[:8])) {
 		t.Errorf("app is %+v", rec)
 	}
+	// A check finds the commit applied, and no reason to forget why it is pending.
+	w.tell(number, "holdfast drift", "Checking 1 workspaces")
+	w.ended(1, store.RunFilter{Kind: store.KindDrift, Workspace: "app"})
+	w.quietly()
+	if rec := w.workspace("app"); rec.State != runner.Pending || !strings.Contains(rec.Error, "closed without a merge") || rec.CheckedAt.IsZero() {
+		t.Errorf("after a check app is %+v", rec)
+	}
 	w.tell(number, "holdfast apply", "closed")
 	next, _ := w.propose("next", map[string]string{"app/other.tf": server("two")})
 	w.says(next, "1 to add, 1 to destroy", "smallcloud_server.one", "Commit "+head[:8]+" is applied to this workspace and is not in this branch, so this plan undoes")
@@ -235,6 +242,43 @@ func TestEarlyClosed(t *testing.T) {
 		t.Errorf("the cloud has %+v", got)
 	}
 	w.quiet()
+}
+
+// TestEarlyFailed keeps the workspace after half an apply, has a push mend it, and
+// says what a pull request leaves that is closed instead.
+func TestEarlyFailed(t *testing.T) {
+	t.Parallel()
+	for _, end := range []string{"mended", "closed"} {
+		t.Run(end, func(t *testing.T) {
+			t.Parallel()
+			w := newEarly(t, onComment(), "app")
+			number, head := w.propose("change", map[string]string{"app/s.tf": server("fine") + server("bad", `fail = "create"`, "depends_on = [smallcloud_server.fine]")})
+			w.tell(number, "holdfast apply", "Applying: `app`.")
+			w.stands(number, "app", "apply failed")
+			w.says(number, "Done: `smallcloud_server.fine`. Not done: `smallcloud_server.bad`.", "this workspace is kept from other pull requests. Push a commit that mends it, or comment `holdfast apply -w app` to try the rest again")
+			w.has(number, "app")
+			w.once("fine")
+			if end == "closed" {
+				w.repo.Close(number)
+				w.says(number, "what it applied before it failed is in the cloud")
+				w.has(0)
+				w.quietly()
+				if rec := w.workspace("app"); rec.State != runner.Pending || !strings.Contains(rec.Error, fmt.Sprintf("#%d did not end well here at commit %s", number, head[:8])) {
+					t.Errorf("app is %+v", rec)
+				}
+				return
+			}
+			w.repo.Push("change", map[string]string{"app/s.tf": server("fine") + server("good")}, "mend it")
+			w.says(number, "smallcloud_server.good", "| `app` | ✅ planned | 1 |", "Comment `holdfast apply` to apply this plan")
+			w.has(number, "app")
+			w.tell(number, "holdfast apply", "Applying: `app`.")
+			w.stands(number, "app", "apply applied")
+			w.repo.Merge(number, "merge")
+			w.stands(number, "app", "apply no_changes")
+			w.has(0)
+			w.once("fine", "good")
+		})
+	}
 }
 
 // TestEarlyInLine has a second pull request wait for one that is applied and not

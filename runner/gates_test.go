@@ -154,6 +154,15 @@ func TestNextStep(t *testing.T) {
 		{vcs.Merged, store.KindApply, store.Held, "Nothing more is applied"},
 		{vcs.Merged, store.KindApply, store.Applied, ""},
 		{vcs.Merged, store.KindApply, store.Unknown, "finding out"},
+		{vcs.Open, store.KindApply, store.Applied, "Merge this pull request now"},
+		{vcs.Open, store.KindApply, store.NoChanges, "Merge this pull request now"},
+		{vcs.Open, store.KindApply, store.Held, "exactly the plan shown here"},
+		{vcs.Open, store.KindApply, store.Failed, "Nothing was applied"},
+		{vcs.Open, store.KindApply, store.Canceled, "To try again"},
+		{vcs.Open, store.KindApply, store.Queued, ""},
+		{vcs.Closed, store.KindApply, store.Applied, "its apply undoes it"},
+		{vcs.Closed, store.KindApply, store.Held, "closed, so nothing more"},
+		{vcs.Closed, store.KindApply, store.Superseded, ""},
 	} {
 		got := told{pull: pullRecord{State: test.pull}, run: store.Run{Kind: test.kind, State: test.state}, own: true}.next()
 		if test.want == "" && got != "" || !strings.Contains(got, test.want) {
