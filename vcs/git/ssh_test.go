@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-git/go-git/v5/plumbing/format/pktline"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
 	"github.com/go-git/go-git/v5/plumbing/storer"
 	"github.com/go-git/go-git/v5/plumbing/transport"
@@ -124,6 +125,13 @@ func (s *sshServer) upload(rw io.ReadWriter) error {
 	req := packp.NewUploadPackRequest()
 	if err := req.UploadRequest.Decode(rw); err != nil {
 		return err
+	}
+	// All of the request is read before the answer: whoever still writes to a
+	// channel that is closed gets an error instead.
+	for lines := pktline.NewScanner(rw); lines.Scan(); {
+		if strings.TrimSpace(string(lines.Bytes())) == "done" {
+			break
+		}
 	}
 	res, err := session.UploadPack(s.repo.t.Context(), req)
 	if err != nil {
