@@ -58,6 +58,9 @@ func (x *execution) own(ctx context.Context) error {
 	}
 	mine := pullName(x.repo, x.run.PullRequest)
 	if owner != nil && owner.Holder.ID != mine && x.goesBefore(ctx, ownerNumber(*owner)) {
+		if x.run.PullRequest == 0 {
+			return nil // the owner's apply waits for this one
+		}
 		// It was merged later and is not applied: it cannot go first.
 		if _, err := x.r.disown(ctx, x.repo, x.run.Workspace, ownerNumber(*owner)); err != nil {
 			return err
@@ -142,10 +145,10 @@ func (x *execution) contains(ctx context.Context, commit string) bool {
 }
 
 // goesBefore reports whether this apply goes before that of the pull request
-// that owns the workspace: its merge is the earlier one, and the other has not
-// touched the cloud.
+// that owns the workspace: its merge or its push is the earlier one, and the
+// other has not touched the cloud.
 func (x *execution) goesBefore(ctx context.Context, owner int) bool {
-	if x.run.Kind != store.KindApply || x.run.PullRequest == 0 || owner == 0 {
+	if x.run.Kind != store.KindApply || owner == 0 {
 		return false
 	}
 	runs, err := x.r.Store.Runs.List(ctx, store.RunFilter{
