@@ -51,7 +51,7 @@ func (r *Runner) pushedSince(ctx context.Context, repo vcs.Repository, from stri
 		if err != nil {
 			continue // told where the repository is described
 		}
-		if err := r.pushedTo(ctx, repo, to, runPayload{Workspace: w, Inputs: inputs, Who: who, Pushed: true, After: dependsOn(strict, w)}); err != nil {
+		if err := r.pushedTo(ctx, repo, from, to, runPayload{Workspace: w, Inputs: inputs, Who: who, Pushed: true, After: dependsOn(strict, w)}); err != nil {
 			return err
 		}
 	}
@@ -117,8 +117,8 @@ func (r *Runner) patient(what string) bool {
 }
 
 // pushedTo plans one workspace at a commit that was pushed, or applies it, unless
-// a pull request brought the same or it is applied already.
-func (r *Runner) pushedTo(ctx context.Context, repo vcs.Repository, sha string, in runPayload) error {
+// a pull request brought the same since from, or it is applied already.
+func (r *Runner) pushedTo(ctx context.Context, repo vcs.Repository, from, sha string, in runPayload) error {
 	w := in.Workspace
 	var rec WorkspaceRecord
 	if _, err := r.load(ctx, workspaceName(repo, w.Name), &rec); err != nil {
@@ -128,7 +128,13 @@ func (r *Runner) pushedTo(ctx context.Context, repo vcs.Repository, sha string, 
 	if err != nil {
 		return err
 	}
-	brought := slices.ContainsFunc(applies, func(run store.Run) bool { return run.PullRequest != 0 && run.Inputs == in.Inputs })
+	brought := slices.ContainsFunc(applies, func(run store.Run) bool {
+		if run.PullRequest == 0 || run.Inputs != in.Inputs {
+			return false
+		}
+		before, err := r.Git.IsAncestor(ctx, repo, run.Commit, from) // a push may have undone it since
+		return err == nil && !before
+	})
 	if brought || rec.AppliedInputs == in.Inputs {
 		return nil
 	}
