@@ -29,9 +29,16 @@ var mayImport = map[string][]string{
 	"runner/markdown":  {"runner/plan", "workspaces", "vcs"},
 	"runner":           {"queue", "lock", "store", "vcs", "workspaces", "runner/..."},
 
-	"vcs/git":      {"vcs"},
-	"vcs/gitea":    {"vcs"},
-	"vcs/plaingit": {"vcs"},
+	"vcs/git":       {"vcs"},
+	"vcs/plaingit":  {"vcs"},
+	"vcs/transport": {"vcs"},
+
+	"vcs/gitea":       {"vcs", "vcs/transport"},
+	"vcs/github":      {"vcs", "vcs/transport"},
+	"vcs/gitlab":      {"vcs", "vcs/transport"},
+	"vcs/bitbucket":   {"vcs", "vcs/transport"},
+	"vcs/azuredevops": {"vcs", "vcs/transport"},
+
 	"store/sqlite": {"store", "queue", "lock"},
 
 	"web": {"store", "queue", "vcs", "runner/plan", "runner/markdown"},
@@ -45,7 +52,13 @@ var mayImport = map[string][]string{
 	"store/storetest":     {"store", "queue/...", "lock/..."},
 	"vcs/vcstest":         {"vcs", "vcs/vcstest/..."},
 	"vcs/vcstest/gittest": {"vcs"},
+	"vcs/vcstest/forge":   {"vcs", "vcs/vcstest/..."},
 	"vcs/gitea/giteatest": {"vcs", "vcs/vcstest/..."},
+
+	"vcs/github/githubtest":       {"vcs", "vcs/vcstest/..."},
+	"vcs/gitlab/gitlabtest":       {"vcs", "vcs/vcstest/..."},
+	"vcs/bitbucket/bitbuckettest": {"vcs", "vcs/vcstest/..."},
+	"vcs/azuredevops/azuretest":   {"vcs", "vcs/vcstest/..."},
 
 	// These see everything.
 	"cmd/...":            {"..."},

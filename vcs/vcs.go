@@ -93,6 +93,14 @@ const (
 	EventPullRequest EventKind = "pull_request" // opened, pushed to, edited, closed, merged, reviewed
 	EventPush        EventKind = "push"         // a branch moved
 	EventComment     EventKind = "comment"      // a comment was newly created on a pull request
+	// EventMergeGroup: the host's merge queue wants the commit After checked, which
+	// would bring pull requests from Before to Branch.
+	EventMergeGroup EventKind = "merge_group"
+	// EventRerun: a person asked the host to make a check again.
+	EventRerun EventKind = "rerun"
+	// EventRepositories: the token may see other repositories than before.
+	// Repository is the zero one.
+	EventRepositories EventKind = "repositories"
 )
 
 // Event is what a webhook said. It is a hint to look: the runner asks the
@@ -102,9 +110,10 @@ type Event struct {
 	Kind       EventKind  `json:"kind"`
 	Repository Repository `json:"repository"`
 	Number     int        `json:"number,omitempty"` // the pull request's
-	Branch     string     `json:"branch,omitempty"` // EventPush
-	Before     string     `json:"before,omitempty"` // EventPush
-	After      string     `json:"after,omitempty"`  // EventPush
+	Branch     string     `json:"branch,omitempty"` // EventPush, EventMergeGroup
+	Before     string     `json:"before,omitempty"` // EventPush, EventMergeGroup
+	After      string     `json:"after,omitempty"`  // EventPush, EventMergeGroup, EventRerun
+	Check      string     `json:"check,omitempty"`  // EventRerun: the status's context; empty for all of them
 	Sender     string     `json:"sender,omitempty"`
 	CommentID  int64      `json:"comment_id,omitempty"`
 	Comment    string     `json:"comment,omitempty"`
@@ -181,15 +190,21 @@ type Webhooks interface {
 
 // Comment is a comment on a pull request.
 type Comment struct {
-	ID     int64
-	Author string
-	Body   string
+	ID        int64
+	Number    int // the pull request's
+	Author    string
+	Body      string
+	CreatedAt time.Time
 }
 
 // Comments is a host with comments on pull requests.
 type Comments interface {
 	// Comments returns all of them, oldest first.
 	Comments(ctx context.Context, r Repository, number int) ([]Comment, error)
+	// CommentsSince returns those that were created at or after since, on any
+	// pull request of the repository, oldest first; all pages of them. Edited
+	// ones count by their creation.
+	CommentsSince(ctx context.Context, r Repository, since time.Time) ([]Comment, error)
 	CreateComment(ctx context.Context, r Repository, number int, body string) (Comment, error)
 	// EditComment returns ErrNotFound where somebody deleted it.
 	EditComment(ctx context.Context, r Repository, number int, id int64, body string) error
@@ -216,6 +231,19 @@ type Status struct {
 	State       StatusState
 	Description string // cut by the host adapter to what the host takes
 	URL         string
+	// Details is Markdown and Annotations are remarks on lines of the commit's
+	// files, for hosts that show more than a line beside a commit; others leave
+	// them out. Cut by the host adapter likewise.
+	Details     string
+	Annotations []Annotation
+}
+
+// Annotation is a remark on one line of a commit's file.
+type Annotation struct {
+	Path    string // in the repository, with slashes
+	Line    int    // from 1
+	Title   string // one line
+	Message string // plain text
 }
 
 // Statuses is a host with commit statuses.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"holdfast/vcs"
+	"holdfast/vcs/transport"
 )
 
 var network = vcs.Repository{Host: "git.example.com", Owner: "boss", Name: "network"}
@@ -151,10 +152,10 @@ func TestRateLimit(t *testing.T) {
 		"nonsense":       {429, map[string]string{"Retry-After": "soon"}, time.Time{}},
 		"negative":       {429, map[string]string{"Retry-After": "-5"}, now},
 		"in the past":    {429, map[string]string{"X-RateLimit-Reset": "1"}, now},
-		"too long":       {429, map[string]string{"Retry-After": "99999999999"}, now.Add(maxRetryAfter)},
+		"too long":       {429, map[string]string{"Retry-After": "99999999999"}, now.Add(transport.MaxRetryAfter)},
 		"forbidden":      {403, map[string]string{"X-RateLimit-Remaining": "0", "Retry-After": "1"}, now.Add(time.Second)},
 		"overloaded":     {503, map[string]string{"Retry-After": "2"}, now.Add(2 * time.Second)},
-		"date far ahead": {429, map[string]string{"Retry-After": "Fri, 02 Jan 2099 03:05:05 GMT"}, now.Add(maxRetryAfter)},
+		"date far ahead": {429, map[string]string{"Retry-After": "Fri, 02 Jan 2099 03:05:05 GMT"}, now.Add(transport.MaxRetryAfter)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -184,7 +185,7 @@ func TestEndlessAnswer(t *testing.T) {
 	h := answering(t, func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, `{"title":"`)
 		chunk := strings.Repeat("x", 1<<20)
-		for range maxResponse>>20 + 8 {
+		for range transport.MaxResponse>>20 + 8 {
 			if _, err := fmt.Fprint(w, chunk); err != nil {
 				return // the client has had enough
 			}
@@ -212,7 +213,7 @@ func TestDeadline(t *testing.T) {
 	if _, err := h.Remote(context.Background(), network); err == nil {
 		t.Fatal("a host that does not answer is waited for")
 	}
-	if h.cfg.HTTPClient.Transport != nil || testHost(t, s.URL).http.Timeout != requestTimeout {
+	if h.cfg.HTTPClient.Transport != nil || testHost(t, s.URL).http.Timeout != transport.RequestTimeout {
 		t.Error("the caller's client was changed, or a client without a timeout got none")
 	}
 }
@@ -357,10 +358,10 @@ func TestPermissionWords(t *testing.T) {
 }
 
 func TestCut(t *testing.T) {
-	if got := cut(strings.Repeat("é", 255), 255); got != strings.Repeat("é", 255) {
+	if got := transport.Cut(strings.Repeat("é", 255), 255); got != strings.Repeat("é", 255) {
 		t.Error("what fits was cut")
 	}
-	if got := cut(strings.Repeat("é", 256), 255); got != strings.Repeat("é", 254)+"…" {
+	if got := transport.Cut(strings.Repeat("é", 256), 255); got != strings.Repeat("é", 254)+"…" {
 		t.Errorf("cut to %d characters", len([]rune(got)))
 	}
 }

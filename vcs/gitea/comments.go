@@ -5,12 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
-	"strings"
+	"strconv"
+	"time"
 
 	sdk "code.gitea.io/sdk/gitea"
 
 	"holdfast/vcs"
+	"holdfast/vcs/transport"
 )
 
 // maxComment keeps a comment below the 65,535 bytes of the column that old
@@ -38,16 +41,68 @@ func (h *Host) Comments(ctx context.Context, r vcs.Repository, number int) ([]vc
 		return true
 	})
 	if err != nil {
-		return nil, wrap(err, "list comments of %s#%d", r, number)
+		return nil, transport.Wrap(err, "list comments of %s#%d", r, number)
 	}
 	slices.SortFunc(found, func(a, b *sdk.Comment) int {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
 	})
 	comments := make([]vcs.Comment, len(found))
 	for i, x := range found {
-		comments[i] = vcs.Comment{ID: x.ID, Author: login(x.Poster), Body: x.Body}
+		comments[i] = convertComment(x, number)
 	}
 	return comments, nil
+}
+
+func convertComment(x *sdk.Comment, number int) vcs.Comment {
+	return vcs.Comment{ID: x.ID, Number: number, Author: login(x.Poster), Body: x.Body, CreatedAt: x.Created}
+}
+
+// CommentsSince asks for what was touched since then, edited comments too, and
+// leaves out those that are older or on issues.
+func (h *Host) CommentsSince(ctx context.Context, r vcs.Repository, since time.Time) ([]vcs.Comment, error) {
+	c, err := h.client(ctx)
+	if err != nil {
+		return nil, err
+	}
+	since = since.Truncate(time.Second) // the host's times have whole seconds
+	var found []vcs.Comment
+	err = eachPage(func(o sdk.ListOptions) ([]*sdk.Comment, *sdk.Response, error) {
+		return c.ListRepoIssueComments(r.Owner, r.Name, sdk.ListIssueCommentOptions{ListOptions: o, Since: since})
+	}, func(x *sdk.Comment) int64 { return x.ID }, func(x *sdk.Comment) bool {
+		if number := lastNumber(x.PRURL); number > 0 && !x.Created.Before(since) {
+			found = append(found, convertComment(x, number))
+		}
+		return true
+	})
+	if err != nil {
+		return nil, transport.Wrap(err, "list new comments of %s", r)
+	}
+	slices.SortFunc(found, func(a, b vcs.Comment) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
+	})
+	return found, nil
+}
+
+// lastNumber is the number at the end of a pull request's address; 0 where
+// there is none, as for an issue.
+func lastNumber(address string) int {
+	n, err := strconv.Atoi(path.Base(address))
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
+}
+
+// Acknowledge adds a pair of eyes to a comment; the host keeps one of each user.
+func (h *Host) Acknowledge(ctx context.Context, r vcs.Repository, number int, comment int64) error {
+	c, err := h.client(ctx)
+	if err != nil {
+		return err
+	}
+	if _, _, err := c.PostIssueCommentReaction(r.Owner, r.Name, comment, "eyes"); err != nil {
+		return transport.Wrap(err, "mark comment %d of %s#%d as read", comment, r, number)
+	}
+	return nil
 }
 
 // CreateComment adds a comment.
@@ -56,14 +111,14 @@ func (h *Host) CreateComment(ctx context.Context, r vcs.Repository, number int, 
 	if err != nil {
 		return vcs.Comment{}, err
 	}
-	x, _, err := c.CreateIssueComment(r.Owner, r.Name, int64(number), sdk.CreateIssueCommentOption{Body: storable(body)})
+	x, _, err := c.CreateIssueComment(r.Owner, r.Name, int64(number), sdk.CreateIssueCommentOption{Body: transport.Storable(body)})
 	if err == nil && x.ID <= 0 {
 		err = errors.New("the host answered without the comment's id")
 	}
 	if err != nil {
-		return vcs.Comment{}, wrap(err, "comment on %s#%d", r, number)
+		return vcs.Comment{}, transport.Wrap(err, "comment on %s#%d", r, number)
 	}
-	return vcs.Comment{ID: x.ID, Author: login(x.Poster), Body: x.Body}, nil
+	return convertComment(x, number), nil
 }
 
 // EditComment replaces a comment's body; vcs.ErrNotFound where it is gone.
@@ -72,20 +127,15 @@ func (h *Host) EditComment(ctx context.Context, r vcs.Repository, number int, id
 	if err != nil {
 		return err
 	}
-	if _, _, err := c.EditIssueComment(r.Owner, r.Name, id, sdk.EditIssueCommentOption{Body: storable(body)}); err != nil {
-		return wrap(err, "edit comment %d of %s#%d", id, r, number)
+	if _, _, err := c.EditIssueComment(r.Owner, r.Name, id, sdk.EditIssueCommentOption{Body: transport.Storable(body)}); err != nil {
+		return transport.Wrap(err, "edit comment %d of %s#%d", id, r, number)
 	}
 	return nil
 }
 
-// storable drops NUL bytes, which PostgreSQL refuses, and what is not UTF-8.
-func storable(s string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
-}
-
 // SetStatus adds a status; the host shows the latest of a context.
 func (h *Host) SetStatus(ctx context.Context, r vcs.Repository, sha string, s vcs.Status) error {
-	if !isSHA(sha) {
+	if !transport.IsSHA(sha) {
 		return fmt.Errorf("set status %s on %s: %q is not a commit id", s.Context, r, sha)
 	}
 	c, err := h.client(ctx)
@@ -95,22 +145,13 @@ func (h *Host) SetStatus(ctx context.Context, r vcs.Repository, sha string, s vc
 	_, _, err = c.CreateStatus(r.Owner, r.Name, sha, sdk.CreateStatusOption{
 		State:       sdk.StatusState(s.State), // the words are the same
 		TargetURL:   s.URL,
-		Description: cut(storable(s.Description), maxDescription),
+		Description: transport.Cut(transport.Storable(s.Description), maxDescription),
 		Context:     s.Context,
 	})
 	if err != nil {
-		return wrap(err, "set status %s on %s@%.12s", s.Context, r, sha)
+		return transport.Wrap(err, "set status %s on %s@%.12s", s.Context, r, sha)
 	}
 	return nil
-}
-
-// cut shortens s to n characters, the last of them "…" where any were lost.
-func cut(s string, n int) string {
-	runes := []rune(s)
-	if len(runes) <= n {
-		return s
-	}
-	return string(runes[:n-1]) + "…"
 }
 
 // Reviews returns the verdicts, oldest first. Requests, pending reviews and
@@ -128,7 +169,7 @@ func (h *Host) Reviews(ctx context.Context, r vcs.Repository, number int) ([]vcs
 		return true
 	})
 	if err != nil {
-		return nil, wrap(err, "list reviews of %s#%d", r, number)
+		return nil, transport.Wrap(err, "list reviews of %s#%d", r, number)
 	}
 	slices.SortFunc(found, func(a, b *sdk.PullReview) int {
 		return cmp.Or(a.Submitted.Compare(b.Submitted), cmp.Compare(a.ID, b.ID))

@@ -7,7 +7,6 @@ package gitea
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,6 +19,7 @@ import (
 	sdk "code.gitea.io/sdk/gitea"
 
 	"holdfast/vcs"
+	"holdfast/vcs/transport"
 )
 
 // Config says which Gitea, and as whom.
@@ -34,8 +34,10 @@ type Config struct {
 	// write:repository, of a user who administrates the repositories: only
 	// such a user may ask for the permissions of others. Required.
 	Token string
-	// WebhookSecret signs the webhooks. Required.
+	// WebhookSecret signs the webhooks. Required, unless Pull is set.
 	WebhookSecret string
+	// Pull says that no webhooks are expected: all are refused.
+	Pull bool
 	// HTTPClient makes the requests. Its Transport and Timeout are used.
 	// Defaults to a client of its own with a timeout of 30 seconds.
 	HTTPClient *http.Client
@@ -46,17 +48,10 @@ type Config struct {
 	Now func() time.Time
 }
 
-// requestTimeout bounds one request, its body included. A page of pull
-// requests takes a slow host some seconds.
-const requestTimeout = 30 * time.Second
-
 // WithDefaults fills in what was left out.
 func (c Config) WithDefaults() Config {
 	if u, err := url.Parse(c.URL); err == nil && c.Name == "" {
 		c.Name = strings.ToLower(u.Host)
-	}
-	if c.HTTPClient == nil {
-		c.HTTPClient = &http.Client{}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -80,7 +75,7 @@ func (c Config) validate() error {
 		return errors.New("token is missing: make one in Gitea under Settings, Applications")
 	case strings.ContainsFunc(c.Token, func(r rune) bool { return r <= ' ' || r > '~' }):
 		return errors.New("token holds a blank or a character that no token has")
-	case c.WebhookSecret == "":
+	case c.WebhookSecret == "" && !c.Pull:
 		return errors.New("webhook secret is missing: without it anybody could send events")
 	}
 	if _, err := vcs.ParseRepository(c.Name + "/owner/name"); err != nil {
@@ -107,6 +102,13 @@ var (
 	_ vcs.Reviews  = (*Host)(nil)
 	_ vcs.Merger   = (*Host)(nil)
 	_ vcs.Opener   = (*Host)(nil)
+
+	_ vcs.Reactions = (*Host)(nil)
+	_ vcs.Lister    = (*Host)(nil)
+	_ vcs.Grants    = (*Host)(nil)
+	_ vcs.Hooks     = (*Host)(nil)
+	_ vcs.Clock     = (*Host)(nil)
+	_ vcs.Budget    = (*Host)(nil)
 )
 
 // New returns the host. It makes no request, so that a host that is down does
@@ -117,12 +119,26 @@ func New(cfg Config) (*Host, error) {
 		return nil, fmt.Errorf("gitea host: %w", err)
 	}
 	h := &Host{cfg: cfg, base: strings.TrimRight(cfg.URL, "/")}
-	h.http = h.newHTTPClient()
+	h.http = transport.New(transport.Config{Client: cfg.HTTPClient, Now: cfg.Now, Hint: hint})
 	return h, nil
 }
 
 // Name is the host in repository names.
 func (h *Host) Name() string { return h.cfg.Name }
+
+// hint says what to do about an answer that refuses.
+func hint(e *transport.Error) string {
+	switch {
+	case e.Status == http.StatusUnauthorized:
+		return "The token is wrong or has expired: make a new one in Gitea under Settings, Applications."
+	case e.Status == http.StatusForbidden && strings.HasSuffix(e.Path, "/permission"):
+		return "Make the token's user an administrator of the repository: Gitea tells only those what others may do."
+	case e.Status == http.StatusForbidden:
+		return "The token needs the scopes read:user, write:issue and write:repository, and its user access to the repository."
+	default:
+		return ""
+	}
+}
 
 // client returns the official client bound to ctx. It keeps its context in
 // itself, so a call needs its own; making one costs no request, because the
@@ -147,7 +163,7 @@ func (h *Host) Remote(ctx context.Context, r vcs.Repository) (vcs.Remote, error)
 	}
 	repo, _, err := c.GetRepo(r.Owner, r.Name)
 	if err != nil {
-		return vcs.Remote{}, wrap(err, "read repository %s", r)
+		return vcs.Remote{}, transport.Wrap(err, "read repository %s", r)
 	}
 	if repo.DefaultBranch == "" {
 		return vcs.Remote{}, fmt.Errorf("read repository %s: the host names no default branch", r)
@@ -174,7 +190,7 @@ func (h *Host) Permission(ctx context.Context, r vcs.Repository, user string) (v
 		return vcs.PermissionNone, nil
 	}
 	if err != nil {
-		return vcs.PermissionNone, wrap(err, "read permission of %s in %s", user, r)
+		return vcs.PermissionNone, transport.Wrap(err, "read permission of %s in %s", user, r)
 	}
 	if res == nil {
 		return vcs.PermissionNone, fmt.Errorf("read permission of %s in %s: the host answered nothing", user, r)
@@ -205,7 +221,7 @@ func (h *Host) Self(ctx context.Context) (string, error) {
 	}
 	u, _, err := c.GetMyUserInfo()
 	if err != nil {
-		return "", wrap(err, "read own user")
+		return "", transport.Wrap(err, "read own user")
 	}
 	if u.UserName == "" {
 		return "", errors.New("read own user: the host answered without a login")
@@ -214,13 +230,4 @@ func (h *Host) Self(ctx context.Context) (string, error) {
 	defer h.mu.Unlock()
 	h.self = u.UserName
 	return h.self, nil
-}
-
-// isSHA reports whether s is a full commit id, SHA-1 or SHA-256.
-func isSHA(s string) bool {
-	if len(s) != 40 && len(s) != 64 {
-		return false
-	}
-	_, err := hex.DecodeString(s)
-	return err == nil
 }

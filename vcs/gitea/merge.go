@@ -10,6 +10,7 @@ import (
 	sdk "code.gitea.io/sdk/gitea"
 
 	"holdfast/vcs"
+	"holdfast/vcs/transport"
 )
 
 // Mergeable is the host's own answer: no conflicts, not a draft. Right after a
@@ -20,7 +21,7 @@ import (
 func (h *Host) Mergeable(ctx context.Context, r vcs.Repository, number int) (bool, error) {
 	p, err := h.pull(ctx, r, number)
 	if err != nil {
-		return false, wrap(err, "read pull request %s#%d", r, number)
+		return false, transport.Wrap(err, "read pull request %s#%d", r, number)
 	}
 	// Of an ended pull request the host still says what was true before.
 	return p.Mergeable && state(p) == vcs.Open, nil
@@ -36,7 +37,7 @@ func (h *Host) Merge(ctx context.Context, r vcs.Repository, number int, sha, met
 	default:
 		return fmt.Errorf("merge %s#%d: method %q is not merge, squash or rebase", r, number, method)
 	}
-	if !isSHA(sha) {
+	if !transport.IsSHA(sha) {
 		return fmt.Errorf("merge %s#%d: head %q is not a commit id", r, number, sha)
 	}
 	c, err := h.client(ctx)
@@ -50,8 +51,8 @@ func (h *Host) Merge(ctx context.Context, r vcs.Repository, number int, sha, met
 	if err == nil {
 		err = errors.New("the host neither merged it nor said why")
 	}
-	var re *responseError
-	if errors.As(err, &re) && (re.status == http.StatusMethodNotAllowed || re.status == http.StatusConflict || re.status == http.StatusNotFound) {
+	var re *transport.Error
+	if errors.As(err, &re) && (re.Status == http.StatusMethodNotAllowed || re.Status == http.StatusConflict || re.Status == http.StatusNotFound) {
 		// The answer alone does not tell a pull request that is merged already
 		// from one that is closed, a draft, or moved on.
 		p, perr := h.pull(ctx, r, number)
@@ -63,26 +64,26 @@ func (h *Host) Merge(ctx context.Context, r vcs.Repository, number int, sha, met
 			return fmt.Errorf("merge %s#%d: %w", r, number, notMerged(p, sha, *re))
 		}
 	}
-	return wrap(err, "merge %s#%d", r, number)
+	return transport.Wrap(err, "merge %s#%d", r, number)
 }
 
 // notMerged finds the reason in the pull request as it is after the refusal,
 // and else in the host's words.
-func notMerged(p *sdk.PullRequest, sha string, re responseError) *vcs.NotMergedError {
-	re.kind = nil // a closed one is "not found" to be merged, and yet it is there
+func notMerged(p *sdk.PullRequest, sha string, re transport.Error) *vcs.NotMergedError {
+	re.Kind = nil // a closed one is "not found" to be merged, and yet it is there
 	e := &vcs.NotMergedError{Err: &re}
-	says := re.message
+	says := re.Message
 	if says == "" {
-		says = fmt.Sprint(re.status, " ", http.StatusText(re.status))
+		says = fmt.Sprint(re.Status, " ", http.StatusText(re.Status))
 	}
-	base := printable(p.Base.Ref)
+	base := transport.Printable(p.Base.Ref)
 	switch {
 	case p.HasMerged:
-		e.Reason = fmt.Sprintf("it was merged already, with the head %.12s instead of %.12s", printable(p.Head.Sha), sha)
+		e.Reason = fmt.Sprintf("it was merged already, with the head %.12s instead of %.12s", transport.Printable(p.Head.Sha), sha)
 	case state(p) == vcs.Closed:
 		e.Reason, e.Advice = "it is closed", "Reopen it to have it merged."
 	case p.Head.Sha != sha:
-		e.Reason = fmt.Sprintf("its head has moved from %.12s to %.12s", sha, printable(p.Head.Sha))
+		e.Reason = fmt.Sprintf("its head has moved from %.12s to %.12s", sha, transport.Printable(p.Head.Sha))
 		e.Advice = "Look at what was pushed meanwhile."
 	case p.Draft || isWIP(p.Title):
 		e.Reason, e.Advice = "it is a draft", "Take \"WIP:\" out of its title when it is ready."

@@ -11,6 +11,7 @@ import (
 	sdk "code.gitea.io/sdk/gitea"
 
 	"holdfast/vcs"
+	"holdfast/vcs/transport"
 )
 
 // maxTitle is the title's column, in characters.
@@ -22,7 +23,7 @@ const maxTitle = 255
 func (h *Host) OpenPull(ctx context.Context, r vcs.Repository, n vcs.NewPull) (vcs.PullRequest, error) {
 	pr, err := h.openPull(ctx, r, n)
 	if err != nil {
-		return vcs.PullRequest{}, wrap(err, "open pull request from %s to %s in %s", printable(n.Branch), printable(n.Base), r)
+		return vcs.PullRequest{}, transport.Wrap(err, "open pull request from %s to %s in %s", transport.Printable(n.Branch), transport.Printable(n.Base), r)
 	}
 	return pr, nil
 }
@@ -39,10 +40,10 @@ func (h *Host) openPull(ctx context.Context, r vcs.Repository, n vcs.NewPull) (v
 		return vcs.PullRequest{}, err
 	}
 	p, _, err := c.CreatePullRequest(r.Owner, r.Name, sdk.CreatePullRequestOption{
-		Head: n.Branch, Base: n.Base, Title: title(n), Body: cutText(storable(n.Body), maxComment),
+		Head: n.Branch, Base: n.Base, Title: title(n), Body: cutText(transport.Storable(n.Body), maxComment),
 	})
-	var re *responseError
-	if errors.As(err, &re) && re.status == http.StatusConflict {
+	var re *transport.Error
+	if errors.As(err, &re) && re.Status == http.StatusConflict {
 		return h.openFrom(ctx, r, n, re)
 	}
 	if err != nil {
@@ -72,11 +73,11 @@ func (h *Host) openFrom(ctx context.Context, r vcs.Repository, n vcs.NewPull, ex
 
 // title is one line that the host stores whole.
 func title(n vcs.NewPull) string {
-	s := strings.Join(strings.FieldsFunc(storable(n.Title), func(r rune) bool { return r <= ' ' || r == 0x7f }), " ")
+	s := strings.Join(strings.FieldsFunc(transport.Storable(n.Title), func(r rune) bool { return r <= ' ' || r == 0x7f }), " ")
 	if s == "" {
 		s = n.Branch
 	}
-	return cut(s, maxTitle)
+	return transport.Cut(s, maxTitle)
 }
 
 // cutText shortens s to n bytes, the last of them "…" where any were lost.

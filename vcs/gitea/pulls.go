@@ -12,6 +12,7 @@ import (
 	sdk "code.gitea.io/sdk/gitea"
 
 	"holdfast/vcs"
+	"holdfast/vcs/transport"
 )
 
 // pageSize is the largest page that Gitea gives with its default settings
@@ -70,7 +71,7 @@ func total(resp *sdk.Response) int {
 func (h *Host) PullRequest(ctx context.Context, r vcs.Repository, number int) (vcs.PullRequest, error) {
 	p, err := h.pull(ctx, r, number)
 	if err != nil {
-		return vcs.PullRequest{}, wrap(err, "read pull request %s#%d", r, number)
+		return vcs.PullRequest{}, transport.Wrap(err, "read pull request %s#%d", r, number)
 	}
 	pr, err := convertPull(r, p)
 	if err == nil && pr.Number != number {
@@ -111,7 +112,7 @@ func (h *Host) PullRequests(ctx context.Context, r vcs.Repository, since time.Ti
 		return true
 	})
 	if err != nil {
-		return nil, wrap(err, "list open pull requests of %s", r)
+		return nil, transport.Wrap(err, "list open pull requests of %s", r)
 	}
 	since = since.Truncate(time.Second) // the host's times have whole seconds
 	err = h.listPulls(ctx, r, sdk.StateClosed, func(p *sdk.PullRequest) bool {
@@ -127,7 +128,7 @@ func (h *Host) PullRequests(ctx context.Context, r vcs.Repository, since time.Ti
 		return true
 	})
 	if err != nil {
-		return nil, wrap(err, "list closed pull requests of %s", r)
+		return nil, transport.Wrap(err, "list closed pull requests of %s", r)
 	}
 	pulls := make([]vcs.PullRequest, 0, len(found))
 	for _, pr := range found {
@@ -165,20 +166,20 @@ func convertPull(r vcs.Repository, p *sdk.PullRequest) (vcs.PullRequest, error) 
 		FetchRef:   fmt.Sprintf("refs/pull/%d/head", p.Index),
 		BaseRef:    p.Base.Ref,
 	}
-	if isSHA(p.Base.Sha) {
+	if transport.IsSHA(p.Base.Sha) {
 		pr.BaseSHA = p.Base.Sha
 	}
 	if p.Updated != nil {
 		pr.UpdatedAt = *p.Updated
 	}
-	if !isSHA(pr.HeadSHA) {
+	if !transport.IsSHA(pr.HeadSHA) {
 		if pr.State == vcs.Open {
 			return vcs.PullRequest{}, fmt.Errorf("the host names no head commit but %q", pr.HeadSHA)
 		}
 		pr.HeadSHA = "" // an old one whose objects are gone
 	}
 	if pr.State == vcs.Merged {
-		if p.MergedCommitID == nil || !isSHA(*p.MergedCommitID) {
+		if p.MergedCommitID == nil || !transport.IsSHA(*p.MergedCommitID) {
 			return vcs.PullRequest{}, errors.New("the host says that it is merged and names no merge commit")
 		}
 		// Of an open one this is a test merge that no branch has.

@@ -15,6 +15,7 @@ import (
 
 	"holdfast/vcs"
 	"holdfast/vcs/gitea/giteatest"
+	"holdfast/vcs/transport"
 )
 
 const testSecret = "s3cret"
@@ -276,7 +277,7 @@ func FuzzParseWebhook(f *testing.F) {
 		}
 		switch e.Kind {
 		case vcs.EventPush:
-			if e.Branch == "" || !isSHA(e.After) || (e.Before != "" && !isSHA(e.Before)) {
+			if e.Branch == "" || !transport.IsSHA(e.After) || (e.Before != "" && !transport.IsSHA(e.Before)) {
 				t.Fatalf("push: %+v", e)
 			}
 		case vcs.EventPullRequest:
