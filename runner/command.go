@@ -404,12 +404,13 @@ func (r *Runner) checkAsked(ctx context.Context, repo vcs.Repository, c command)
 	if _, err := r.load(ctx, "repository/"+repo.String(), &known); err != nil {
 		return "", err
 	}
+	served, _ := r.served(repo)
 	n := 0
 	for _, w := range known.Workspaces {
 		if !c.asks(verbDrift, w.Name) || w.Problem != "" {
 			continue
 		}
-		if _, err := r.startDrift(ctx, r.repositories[repo], w, known.described(), "asked"+c.key()); err != nil {
+		if _, err := r.startDrift(ctx, served, w, known.described(), "asked"+c.key()); err != nil {
 			return "", err
 		}
 		n++

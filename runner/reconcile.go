@@ -22,20 +22,18 @@ func (r *Runner) Start(ctx context.Context) error {
 	if err := r.sweep(ctx); err != nil {
 		return fmt.Errorf("remove what ended runs left: %w", err)
 	}
-	for _, repo := range r.repositories {
-		payload, err := json.Marshal(repo.Repository)
-		if err != nil {
-			return err
-		}
-		name := "reconcile/" + repo.String()
-		_, err = r.Queue.Enqueue(ctx, queue.Job{
-			Kind: JobReconcile, Group: name, Key: name, Priority: queue.PriorityPrompt, Payload: payload,
-		})
-		if err != nil {
-			return fmt.Errorf("queue %s: %w", name, err)
-		}
+	all, err := r.all(ctx)
+	if err != nil {
+		return err
 	}
-	return nil
+	repos := make([]vcs.Repository, len(all))
+	for i, repo := range all {
+		repos[i] = repo.Repository
+	}
+	if err := r.startReconcile(ctx, repos...); err != nil {
+		return fmt.Errorf("queue the first look at %d repositories: %w", len(repos), err)
+	}
+	return r.startDiscover(ctx, "")
 }
 
 // sweep removes the files of runs that have ended: a killed process could not.
@@ -69,17 +67,27 @@ func (r *Runner) handleReconcile(ctx context.Context, job queue.Job) error {
 	if err := json.Unmarshal(job.Payload, &repo); err != nil {
 		return queue.Discard(fmt.Errorf("read payload: %w", err))
 	}
-	served, ok := r.repositories[repo]
+	served, ok := r.served(repo)
 	if !ok {
 		return queue.Discard(fmt.Errorf("repository %s is not served any more", repo))
 	}
-	next := served.Reconcile
-	if err := r.reconcile(ctx, repo); err != nil {
+	next, err := r.interval(ctx, served)
+	if err != nil {
+		return err
+	}
+	err = r.reconcile(ctx, repo)
+	if errors.Is(err, vcs.ErrNotFound) {
+		if next, err = r.missing(ctx, repo, next, err); err != nil {
+			return err
+		}
+		return queue.Snooze(next)
+	}
+	if err != nil {
 		if ctx.Err() != nil {
 			return err
 		}
 		if !queue.IsSnooze(err) {
-			r.Logger.Warn("reconcile", "repository", repo.String(), "error", err)
+			r.Logger.Warn("reconcile", "repository", repo.String(), "error", err, "hint", hintOf(err))
 		}
 		if limit := rateLimited(r.Clock(), err); queue.IsSnooze(limit) {
 			return limit

@@ -59,8 +59,12 @@ type repositoryRecord struct {
 	Described  string              `json:"described,omitempty"`
 	Workspaces []knownWorkspace    `json:"workspaces,omitempty"`
 	Problems   workspaces.Problems `json:"problems,omitempty"`
-	// SeenTo is the time up to which pull requests were listed.
+	// SeenTo is the time up to which pull requests and comments were listed.
 	SeenTo time.Time `json:"seen_to,omitzero"`
+	// Missing is since when the host does not know the repository, and Gone set
+	// once that was said.
+	Missing time.Time `json:"missing,omitzero"`
+	Gone    bool      `json:"gone,omitempty"`
 }
 
 // described is the commit to check where a workspace's inputs are those that

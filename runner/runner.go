@@ -16,6 +16,7 @@
 //	report.go     makes the host show what is stored
 //	next.go       what happens next, in words for people
 //	reconcile.go  finds what no event told, and keeps the default branch known
+//	repositories.go  which repositories are served
 //	schedule.go   queues the drift checks that are due
 //
 // Every step is written so that doing it twice is the same as doing it once:
@@ -45,6 +46,7 @@ import (
 const (
 	JobEvent     = "event"
 	JobReconcile = "reconcile"
+	JobDiscover  = "discover"
 	JobReport    = "report"
 	JobPlan      = string(store.KindPlan)
 	JobApply     = string(store.KindApply)
@@ -75,14 +77,6 @@ type Git interface {
 	Revert(ctx context.Context, r vcs.Repository, remote vcs.Remote, rev vcs.Revert) (sha string, err error)
 }
 
-// Repository is a repository that Holdfast serves.
-type Repository struct {
-	vcs.Repository
-	// Reconcile is how often the host is asked for what no webhook told.
-	// Defaults to 5 minutes; a host without webhooks wants less.
-	Reconcile time.Duration
-}
-
 // Config is what a Runner works with. All fields without a default are
 // required.
 type Config struct {
@@ -93,6 +87,9 @@ type Config struct {
 	Engines      *terraform.Engines
 	Hosts        map[string]vcs.Host // by the host part of repository names
 	Repositories []Repository
+	Patterns     []Pattern
+	// Pull has the hosts that send no webhooks.
+	Pull map[string]bool
 	// DataDir is an absolute directory for kept states and for the files of
 	// runs under way.
 	DataDir string
@@ -192,10 +189,12 @@ func New(c Config) (*Runner, error) {
 		if _, ok := r.hosts[repo.Host]; !ok {
 			return nil, fmt.Errorf("repository %s: no host %q is configured", repo, repo.Host)
 		}
-		if repo.Reconcile == 0 {
-			repo.Reconcile = 5 * time.Minute
-		}
 		r.repositories[repo.Repository] = repo
+	}
+	for _, p := range c.Patterns {
+		if _, ok := r.hosts[p.Host].Host.(vcs.Lister); !ok {
+			return nil, fmt.Errorf("repositories %s/%s: the host cannot list its repositories, so name each of them", p.Host, p.Glob)
+		}
 	}
 	return r, nil
 }
@@ -205,6 +204,7 @@ func (r *Runner) Handlers() map[string]queue.Handler {
 	return map[string]queue.Handler{
 		JobEvent:     r.handleEvent,
 		JobReconcile: r.handleReconcile,
+		JobDiscover:  r.handleDiscover,
 		JobReport:    r.handleReport,
 		JobPlan:      r.handleRun(r.plan),
 		JobApply:     r.handleRun(r.apply),
@@ -302,7 +302,7 @@ type reportPayload struct {
 // Receive makes an event durable; when it returns nil the event is a job.
 // An event of a repository that is not served is ignored (vcs.ErrIgnored).
 func (r *Runner) Receive(ctx context.Context, e vcs.Event) error {
-	if _, ok := r.repositories[e.Repository]; !ok {
+	if _, ok := r.served(e.Repository); !ok {
 		return fmt.Errorf("%w: %s has no repository block in the server file", vcs.ErrIgnored, e.Repository)
 	}
 	payload, err := json.Marshal(e)
@@ -332,7 +332,7 @@ func workspaceName(repo vcs.Repository, workspace string) string {
 
 // host returns the host of a repository that is served.
 func (r *Runner) host(repo vcs.Repository) (host, error) {
-	if _, ok := r.repositories[repo]; !ok {
+	if _, ok := r.served(repo); !ok {
 		return host{}, queue.Discard(fmt.Errorf("repository %s is not served any more", repo))
 	}
 	return r.hosts[repo.Host], nil

@@ -34,10 +34,17 @@ func (r *Runner) Schedule(ctx context.Context) {
 
 // ScheduleDue queues the drift checks that are due now.
 func (r *Runner) ScheduleDue(ctx context.Context) error {
-	for _, repo := range r.repositories {
+	all, err := r.all(ctx)
+	if err != nil {
+		return err
+	}
+	for _, repo := range all {
 		var known repositoryRecord
 		if _, err := r.load(ctx, "repository/"+repo.String(), &known); err != nil {
 			return err
+		}
+		if known.Gone {
+			continue
 		}
 		stored, err := r.Store.Records.List(ctx, "workspace/"+repo.String()+"/")
 		if err != nil {

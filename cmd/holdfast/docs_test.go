@@ -113,11 +113,16 @@ func settingsOf(t *testing.T, err error) []string {
 func TestSettingsPageHasTheServerFile(t *testing.T) {
 	doc := readPage(t, "../../docs/settings.md")
 	for heading, src := range map[string]string{
-		"server.hcl":   nonsense + " = 1",
-		`host "gitea"`: `host "gitea" "a" { ` + nonsense + ` = 1 }`,
-		`host "git"`:   `host "git" "a" { ` + nonsense + ` = 1 }`,
-		"repository":   "host \"git\" \"a\" {}\nrepository \"a/b/c\" { " + nonsense + " = 1 }",
-		"engine":       `engine { ` + nonsense + ` = 1 }`,
+		"server.hcl":         nonsense + " = 1",
+		`host "gitea"`:       `host "gitea" "a" { ` + nonsense + ` = 1 }`,
+		`host "github"`:      `host "github" "a" { ` + nonsense + ` = 1 }`,
+		`host "gitlab"`:      `host "gitlab" "a" { ` + nonsense + ` = 1 }`,
+		`host "bitbucket"`:   `host "bitbucket" "a" { ` + nonsense + ` = 1 }`,
+		`host "azuredevops"`: `host "azuredevops" "a" { ` + nonsense + ` = 1 }`,
+		`host "git"`:         `host "git" "a" { ` + nonsense + ` = 1 }`,
+		"repository pattern": "host \"gitea\" \"a\" {}\nrepository \"a/b/*\" { " + nonsense + " = 1 }",
+		"repository":         "host \"git\" \"a\" {}\nrepository \"a/b/c\" { " + nonsense + " = 1 }",
+		"engine":             `engine { ` + nonsense + ` = 1 }`,
 	} {
 		path := filepath.Join(t.TempDir(), "server.hcl")
 		if err := os.WriteFile(path, []byte(src+"\n"), 0o600); err != nil {

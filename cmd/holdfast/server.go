@@ -87,7 +87,7 @@ func newServer(ctx context.Context, s Settings, o serverOptions) (_ *server, err
 	q := queue.New(srv.store.Queue, queue.Config{})
 	r, err := runner.New(runner.Config{
 		Store: srv.store, Queue: q, Locker: lock.New(srv.store.Locks, lock.Config{}), Git: mirrors, Engines: engines,
-		Hosts: srv.hosts.all, Repositories: srv.hosts.repos, DataDir: s.DataDir, BaseURL: srv.settings.URL,
+		Hosts: srv.hosts.all, Repositories: srv.hosts.repos, Patterns: srv.hosts.patterns, Pull: srv.hosts.pull, DataDir: s.DataDir, BaseURL: srv.settings.URL,
 		DigestKey: store.DeriveKey(key, "plan digests"), Commands: s.Commands, Node: nodeName(), Logger: logger,
 	})
 	if err != nil {
@@ -98,7 +98,7 @@ func newServer(ctx context.Context, s Settings, o serverOptions) (_ *server, err
 	srv.worker = newWorker(srv.settings, q, r, registry, logger)
 	srv.handler, err = web.New(web.Config{
 		Store: srv.store, Hosts: srv.hosts.webhooks, Receive: r.Receive, Ready: srv.ready,
-		Repositories: srv.repositories, Registry: registry, BaseURL: srv.settings.URL, Logger: logger,
+		Repositories: r.Repositories, Registry: registry, BaseURL: srv.settings.URL, Logger: logger,
 	})
 	return srv, err
 }
@@ -209,15 +209,6 @@ func (s *server) ready(ctx context.Context) error {
 		return fmt.Errorf("store: %w", err)
 	}
 	return nil
-}
-
-// repositories are the names of those that are configured.
-func (s *server) repositories() []string {
-	names := make([]string, len(s.hosts.repos))
-	for i, r := range s.hosts.repos {
-		names[i] = r.String()
-	}
-	return names
 }
 
 // Close gives back what newServer opened.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -13,11 +12,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
-	"holdfast/vcs"
 	"holdfast/workspaces"
 )
 
@@ -52,31 +49,6 @@ type Settings struct {
 	Engine       EngineSettings
 }
 
-// HostSettings are a host block.
-type HostSettings struct {
-	Type string // "gitea" or "git"
-	Name string // the first part of its repositories' names
-	// URL is a gitea host's address. Defaults to https://NAME.
-	URL                  string
-	Token, WebhookSecret string // of a gitea host; required
-	// Poll is how often a git host is asked. Defaults to 30 seconds.
-	Poll time.Duration
-}
-
-// RepositorySettings are a repository block. All but Repository and Reconcile
-// are only of git hosts: others know them themselves.
-type RepositorySettings struct {
-	Repository vcs.Repository
-	URL        string // https, ssh, file or an absolute path; without credentials
-	// DefaultBranch defaults to what the remote's HEAD says.
-	DefaultBranch      string
-	Username, Password string
-	SSHKeyFile         string // absolute
-	// Reconcile is how often the host is asked for what no webhook told.
-	// Defaults to the host's Poll, else to the runner's own.
-	Reconcile time.Duration
-}
-
 // EngineSettings are what engines get from the server's environment.
 type EngineSettings struct {
 	Pass []string          // names of variables, as path.Match patterns
@@ -85,14 +57,9 @@ type EngineSettings struct {
 
 // The words of the server file.
 var (
-	serverAttributes     = []string{"url", "listen", "store", "data_dir", "workers", "per_repository", "key", "commands"}
-	serverBlocks         = []string{"host", "repository", "engine"}
-	offCommands          = []string{"import", "state rm"}
-	hostTypes            = []string{"gitea", "git"}
-	giteaAttributes      = []string{"url", "token", "webhook_secret"}
-	gitAttributes        = []string{"poll"}
-	repositoryAttributes = []string{"reconcile"}
-	remoteAttributes     = []string{"url", "default_branch", "username", "password", "ssh_key_file", "reconcile"}
+	serverAttributes = []string{"url", "listen", "store", "data_dir", "workers", "per_repository", "key", "commands"}
+	serverBlocks     = []string{"host", "repository", "engine"}
+	offCommands      = []string{"import", "state rm"}
 )
 
 // LoadSettings reads the server file at path, or none where path is empty, and
@@ -138,20 +105,6 @@ func (s Settings) StorePath() string {
 	return filepath.Join(s.DataDir, "holdfast.db")
 }
 
-// reconcileEvery is how often a repository's host is asked; zero leaves it to
-// the runner.
-func (s Settings) reconcileEvery(r RepositorySettings) time.Duration {
-	if r.Reconcile > 0 {
-		return r.Reconcile
-	}
-	for _, h := range s.Hosts {
-		if h.Name == r.Repository.Host {
-			return h.Poll
-		}
-	}
-	return 0
-}
-
 // server reads the file's own attributes and its blocks.
 func (f *serverFile) server(s *Settings) {
 	f.known(f.body, "the server file", serverAttributes, serverBlocks)
@@ -187,114 +140,6 @@ func (f *serverFile) server(s *Settings) {
 func (f *serverFile) place(s *Settings) {
 	f.text(f.body, "store", &s.Store, checkStore)
 	f.text(f.body, "data_dir", &s.DataDir, notEmpty)
-}
-
-// host reads a host block.
-func (f *serverFile) host(b *hclsyntax.Block, s *Settings) {
-	if len(b.Labels) != 2 {
-		f.problem(b.TypeRange, `write host "gitea" "git.example.com" { … }`, "a host block has two labels, its type and its name")
-		return
-	}
-	h := HostSettings{Type: b.Labels[0], Name: b.Labels[1]}
-	if _, err := vcs.ParseRepository(h.Name + "/x/y"); err != nil || strings.ContainsAny(h.Name, "/ ?#%") {
-		f.problem(b.LabelRanges[1], `use the host's address, such as "git.example.com"`, "%q cannot be a host's name", h.Name)
-		return
-	}
-	if slices.ContainsFunc(s.Hosts, func(o HostSettings) bool { return o.Name == h.Name }) {
-		f.problem(b.LabelRanges[1], "names are unique", "there is a host %q already", h.Name)
-		return
-	}
-	where := fmt.Sprintf("host %q", h.Name)
-	switch h.Type {
-	case "gitea":
-		h.URL = "https://" + h.Name
-		f.known(b.Body, where, giteaAttributes, nil)
-		f.text(b.Body, "url", &h.URL, checkURL)
-		f.needs(b, where, "token", &h.Token, `make an access token in Gitea's settings and write token = env("GITEA_TOKEN")`)
-		f.needs(b, where, "webhook_secret", &h.WebhookSecret, `without one anybody could send events: write webhook_secret = env("GITEA_WEBHOOK_SECRET"), and set the same in Gitea's webhook`)
-	case "git":
-		h.Poll = 30 * time.Second
-		f.known(b.Body, where, gitAttributes, nil)
-		f.duration(b.Body, "poll", &h.Poll)
-	default:
-		f.problem(b.LabelRanges[0], workspaces.Nearest(h.Type, hostTypes), "%q is no type of host", h.Type)
-	}
-	s.Hosts = append(s.Hosts, h)
-}
-
-// needs reads a secret that has to be there.
-func (f *serverFile) needs(b *hclsyntax.Block, where, name string, to *string, hint string) {
-	if _, ok := b.Body.Attributes[name]; !ok {
-		f.problem(b.TypeRange, hint, "%s has no %s", where, name)
-		return
-	}
-	f.secret(b.Body, name, to, func(v string) error {
-		if strings.TrimSpace(v) == "" {
-			return hinted{errors.New("is empty"), hint}
-		}
-		return nil
-	})
-}
-
-// repository reads a repository block.
-func (f *serverFile) repository(b *hclsyntax.Block, s *Settings) {
-	if len(b.Labels) != 1 {
-		f.problem(b.TypeRange, `write repository "HOST/OWNER/NAME" { … }`, "a repository block has one label, its name")
-		return
-	}
-	name, err := vcs.ParseRepository(b.Labels[0])
-	if err != nil {
-		f.problem(b.LabelRanges[0], `write it like "git.example.com/platform/network"`, "%q is not HOST/OWNER/NAME", b.Labels[0])
-		return
-	}
-	if slices.ContainsFunc(s.Repositories, func(o RepositorySettings) bool { return o.Repository == name }) {
-		f.problem(b.LabelRanges[0], "leave one of them out", "there is a repository %q already", name)
-		return
-	}
-	var hosts []string
-	for _, h := range s.Hosts {
-		hosts = append(hosts, h.Name)
-	}
-	i := slices.Index(hosts, name.Host)
-	if i < 0 {
-		hint := workspaces.Nearest(name.Host, hosts)
-		if hint == "" {
-			hint = fmt.Sprintf("add a block: host \"gitea\" %q { … }", name.Host)
-		}
-		f.problem(b.LabelRanges[0], hint, "repository %q is on host %q, which has no block", name, name.Host)
-		return
-	}
-	r := RepositorySettings{Repository: name}
-	where := fmt.Sprintf("repository %q", name)
-	if s.Hosts[i].Type == "git" {
-		f.known(b.Body, where, remoteAttributes, nil)
-		f.remote(b, where, &r)
-	} else {
-		f.known(b.Body, where, repositoryAttributes, nil)
-	}
-	f.duration(b.Body, "reconcile", &r.Reconcile)
-	s.Repositories = append(s.Repositories, r)
-}
-
-// remote reads how a repository of a git host is reached.
-func (f *serverFile) remote(b *hclsyntax.Block, where string, r *RepositorySettings) {
-	if _, ok := b.Body.Attributes["url"]; !ok {
-		f.problem(b.TypeRange, `write url = "https://…", "ssh://…", or a path`, "%s has no url", where)
-	}
-	f.text(b.Body, "url", &r.URL, checkRemote)
-	f.text(b.Body, "default_branch", &r.DefaultBranch, notEmpty)
-	f.text(b.Body, "username", &r.Username, notEmpty)
-	f.secret(b.Body, "password", &r.Password, notEmpty)
-	f.text(b.Body, "ssh_key_file", &r.SSHKeyFile, notEmpty)
-	if r.URL != "" && !strings.Contains(r.URL, ":") {
-		r.URL = f.beside(r.URL)
-	}
-	if r.SSHKeyFile != "" {
-		r.SSHKeyFile = f.beside(r.SSHKeyFile)
-		if _, err := os.Stat(r.SSHKeyFile); err != nil {
-			f.problem(b.Body.Attributes["ssh_key_file"].Expr.Range(), "relative paths start at the server file", "ssh_key_file cannot be read: %v", err)
-		}
-	}
 }
 
 // engine reads the engine block.

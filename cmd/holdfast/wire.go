@@ -9,16 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
-	"holdfast/runner"
 	"holdfast/runner/terraform"
 	"holdfast/store"
 	"holdfast/store/sqlite"
-	"holdfast/vcs"
-	"holdfast/vcs/git"
-	"holdfast/vcs/gitea"
-	"holdfast/vcs/plaingit"
 )
 
 // openStore opens the store that the settings name, with its artifacts sealed
@@ -111,61 +105,6 @@ func makeDataDir(dir string) error {
 	return nil
 }
 
-// hosts are the opened hosts, by the name that repositories carry.
-type hosts struct {
-	all      map[string]vcs.Host
-	webhooks map[string]vcs.Webhooks // by the name in /webhooks/NAME
-	repos    []runner.Repository
-	// asks find out, by the host's name, whether it has a repository and takes
-	// the token.
-	asks map[string]func(context.Context, vcs.Repository) error
-}
-
-// openHosts opens each host of the settings.
-func openHosts(s Settings, st *store.Store, mirrors *git.Mirrors) (hosts, error) {
-	h := hosts{all: map[string]vcs.Host{}, webhooks: map[string]vcs.Webhooks{}, asks: map[string]func(context.Context, vcs.Repository) error{}}
-	for _, c := range s.Hosts {
-		switch c.Type {
-		case "gitea":
-			host, err := gitea.New(gitea.Config{Name: c.Name, URL: c.URL, Token: c.Token, WebhookSecret: c.WebhookSecret})
-			if err != nil {
-				return h, fmt.Errorf("host %q: %w", c.Name, err)
-			}
-			h.all[c.Name] = host
-			h.asks[c.Name] = func(ctx context.Context, r vcs.Repository) error {
-				_, err := host.Remote(ctx, r)
-				return err
-			}
-			h.webhooks[c.Name] = host
-			if _, taken := h.webhooks[c.Type]; !taken {
-				h.webhooks[c.Type] = host
-			}
-		case "git":
-			remotes := map[vcs.Repository]vcs.Remote{}
-			for _, r := range s.Repositories {
-				if r.Repository.Host == c.Name {
-					remotes[r.Repository] = vcs.Remote{URL: r.URL, DefaultBranch: r.DefaultBranch, Username: r.Username, Password: r.Password, SSHKeyFile: r.SSHKeyFile}
-				}
-			}
-			host, err := plaingit.New(plaingit.Config{Name: c.Name, Git: mirrors, Repositories: remotes, State: pollState{st.Records}})
-			if err != nil {
-				return h, fmt.Errorf("host %q: %w", c.Name, err)
-			}
-			h.all[c.Name] = host
-			h.asks[c.Name] = func(ctx context.Context, r vcs.Repository) error {
-				_, err := host.PullRequests(ctx, r, time.Now()) // its Remote need not ask
-				return err
-			}
-		default:
-			return h, fmt.Errorf("host %q: unknown type %q", c.Name, c.Type)
-		}
-	}
-	for _, r := range s.Repositories {
-		h.repos = append(h.repos, runner.Repository{Repository: r.Repository, Reconcile: s.reconcileEvery(r)})
-	}
-	return h, nil
-}
-
 // newEngines prepares engines for the server.
 func newEngines(s Settings, o serverOptions) (*terraform.Engines, error) {
 	return terraform.New(terraform.Config{DataDir: o.EngineDir, Pass: s.Engine.Pass, Set: s.Engine.Set, Progress: o.Progress})
@@ -178,32 +117,4 @@ func nodeName() string {
 		return "local"
 	}
 	return name
-}
-
-// pollState keeps what plain Git hosts know between polls in the store.
-type pollState struct{ records store.Records }
-
-func (p pollState) key(r vcs.Repository) string { return "plaingit/" + r.String() }
-
-// Load returns nil where nothing is stored.
-func (p pollState) Load(ctx context.Context, r vcs.Repository) ([]byte, error) {
-	rec, err := p.records.Get(ctx, p.key(r))
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, nil
-	}
-	return rec.Value, err
-}
-
-// Save replaces what is stored.
-func (p pollState) Save(ctx context.Context, r vcs.Repository, state []byte) error {
-	for {
-		rec, err := p.records.Get(ctx, p.key(r))
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return err
-		}
-		rec.Key, rec.Value = p.key(r), state
-		if _, err := p.records.Put(ctx, time.Now(), rec); !errors.Is(err, store.ErrConflict) {
-			return err
-		}
-	}
 }
