@@ -265,7 +265,7 @@ func TestPlainGitRemoteAway(t *testing.T) {
 	if err := os.Rename(w.bare.Dir, away); err != nil {
 		t.Fatal(err)
 	}
-	w.until("the log says that the remote is away", func() bool { return strings.Contains(w.log.String(), "level=WARN msg=reconcile") })
+	w.until("the log says that the remote is away", func() bool { return strings.Contains(w.log.String(), "the host does not know the repository") })
 	if err := w.server.Process.Signal(syscall.Signal(0)); err != nil {
 		t.Fatalf("the server is gone: %v", err)
 	}

@@ -261,7 +261,11 @@ func (r *Runner) commented(ctx context.Context, e vcs.Event) error {
 	if herr != nil {
 		return herr
 	}
+	if done, err := r.carriedOut(ctx, e.Repository, e.Number, e.CommentID); err != nil || done {
+		return err
+	}
 	c.who, c.comment, c.at = e.Sender, e.CommentID, e.CommentedAt
+	r.acknowledge(ctx, h, e)
 	permission, perr := h.Permission(ctx, e.Repository, e.Sender)
 	if perr != nil {
 		return rateLimited(r.Clock(), fmt.Errorf("ask %s what %s may do: %w", e.Repository.Host, e.Sender, perr))
@@ -291,7 +295,20 @@ func (r *Runner) commented(ctx context.Context, e vcs.Event) error {
 	if err != nil && wrong == nil {
 		return rateLimited(r.Clock(), err)
 	}
-	return rateLimited(r.Clock(), r.reply(ctx, h, e, answer))
+	if err := r.reply(ctx, h, e, answer); err != nil {
+		return rateLimited(r.Clock(), err)
+	}
+	return r.carryOut(ctx, e.Repository, e.Number, e.CommentID)
+}
+
+// acknowledge shows that a command was read. What it is does not depend on it.
+func (r *Runner) acknowledge(ctx context.Context, h host, e vcs.Event) {
+	if h.reactions == nil {
+		return
+	}
+	if err := h.reactions.Acknowledge(ctx, e.Repository, e.Number, e.CommentID); err != nil && ctx.Err() == nil {
+		r.Logger.Warn("mark a comment as read", "repository", e.Repository.String(), "pull_request", e.Number, "error", err, "hint", hintOf(err))
+	}
 }
 
 // asked carries out a plan or an apply on a pull request.

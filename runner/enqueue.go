@@ -148,7 +148,7 @@ func (r *Runner) enqueueReport(ctx context.Context, repo vcs.Repository, number 
 }
 
 func (r *Runner) enqueueReportIn(ctx context.Context, repo vcs.Repository, number int, delay time.Duration) error {
-	payload, err := json.Marshal(reportPayload{repo, number})
+	payload, err := json.Marshal(reportPayload{Repository: repo, Number: number})
 	if err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func (r *Runner) pullRequest(ctx context.Context, repo vcs.Repository, number in
 	}
 	pr, err := h.PullRequest(ctx, repo, number)
 	if errors.Is(err, vcs.ErrNotFound) {
-		return queue.Discard(fmt.Errorf("pull request %s#%d: %w", repo, number, err))
+		return r.deleted(ctx, h, repo, number, err)
 	}
 	if err != nil {
 		return rateLimited(r.Clock(), fmt.Errorf("ask %s for pull request %d: %w", repo.Host, number, err))
@@ -83,6 +83,27 @@ func (r *Runner) pullRequest(ctx context.Context, repo vcs.Repository, number in
 		err = r.opened(ctx, pr, rec, ask)
 	}
 	return rateLimited(r.Clock(), err)
+}
+
+// deleted ends a pull request that the host does not have any more, like one
+// that was closed. Where the host denies the whole repository nothing is known of
+// the pull request.
+func (r *Runner) deleted(ctx context.Context, h host, repo vcs.Repository, number int, cause error) error {
+	cause = queue.Discard(fmt.Errorf("pull request %s#%d: %w", repo, number, cause))
+	var rec pullRecord
+	if _, err := r.load(ctx, pullName(repo, number), &rec); err != nil {
+		return err
+	}
+	if rec.State != vcs.Open {
+		return cause
+	}
+	switch _, err := h.Remote(ctx, repo); {
+	case errors.Is(err, vcs.ErrNotFound):
+		return cause
+	case err != nil:
+		return rateLimited(r.Clock(), err)
+	}
+	return r.closed(ctx, vcs.PullRequest{Repository: repo, Number: number, State: vcs.Closed, HeadSHA: rec.Head, BaseRef: rec.Base}, rec)
 }
 
 // opened plans what an open pull request changes, as far as that is not

@@ -279,7 +279,7 @@ func TestClosedPullRequestEndsItsPlans(t *testing.T) {
 func TestEventsOfNobodysBusiness(t *testing.T) {
 	f := newFixture(t)
 	stranger := vcs.Repository{Host: "git.test", Owner: "else", Name: "where"}
-	if err := f.Receive(t.Context(), vcs.Event{Delivery: "1", Kind: vcs.EventPush, Repository: stranger}); !errors.Is(err, vcs.ErrIgnored) {
+	if err := f.Receive(t.Context(), vcs.Event{Delivery: "1", Kind: vcs.EventPush, Repository: stranger}); !errors.Is(err, vcs.ErrNotServed) {
 		t.Errorf("a repository that is not served: %v", err)
 	}
 	err := f.pullRequest(t.Context(), f.repo, 404, command{})

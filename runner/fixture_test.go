@@ -228,6 +228,9 @@ type fakeHost struct {
 	comments map[int64]string
 	statuses map[string]vcs.Status
 	lastID   int64
+	written  []vcs.Comment // of people
+	gone     bool          // the host does not know the repository
+	found    []vcs.Repository
 	// calls are what changed something, as METHOD ARGUMENT.
 	calls []string
 	// fail is asked before each call that changes something.
@@ -260,7 +263,18 @@ func (h *fakeHost) call(name string) error {
 	return nil
 }
 
+func (h *fakeHost) Repositories(_ context.Context, owner string) ([]vcs.Repository, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(h.found), func(r vcs.Repository) bool { return r.Owner != owner }), nil
+}
+
 func (h *fakeHost) Remote(context.Context, vcs.Repository) (vcs.Remote, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.gone {
+		return vcs.Remote{}, vcs.ErrNotFound
+	}
 	return vcs.Remote{DefaultBranch: "main"}, nil
 }
 
@@ -290,6 +304,25 @@ func (h *fakeHost) Comments(context.Context, vcs.Repository, int) ([]vcs.Comment
 	var out []vcs.Comment
 	for _, id := range slices.Sorted(maps.Keys(h.comments)) {
 		out = append(out, vcs.Comment{ID: id, Author: "holdfast", Body: h.comments[id]})
+	}
+	return out, nil
+}
+
+// written are comments of people, which CommentsSince tells of.
+func (h *fakeHost) CommentsSince(_ context.Context, _ vcs.Repository, since time.Time) ([]vcs.Comment, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(h.written), func(c vcs.Comment) bool { return c.CreatedAt.Before(since) }), nil
+}
+
+func (h *fakeHost) Statuses(_ context.Context, _ vcs.Repository, sha string) ([]vcs.Status, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []vcs.Status
+	for key, s := range h.statuses {
+		if strings.HasPrefix(key, sha+" ") {
+			out = append(out, s)
+		}
 	}
 	return out, nil
 }

@@ -118,6 +118,9 @@ func (r *Runner) reconcile(ctx context.Context, repo vcs.Repository) error {
 	if err != nil {
 		return fmt.Errorf("list pull requests: %w", err)
 	}
+	if err := r.found(ctx, repo, known); err != nil {
+		return err
+	}
 	for _, pr := range prs {
 		var rec pullRecord
 		if _, err := r.load(ctx, pullName(repo, pr.Number), &rec); err != nil {
@@ -129,6 +132,17 @@ func (r *Runner) reconcile(ctx context.Context, repo vcs.Repository) error {
 		if err := r.missedEvent(ctx, pr); err != nil {
 			return err
 		}
+	}
+	if err := r.vanished(ctx, repo, prs); err != nil {
+		return err
+	}
+	if h.comments != nil && !known.SeenTo.IsZero() {
+		if err := r.missedComments(ctx, h, repo, since); err != nil {
+			return err
+		}
+	}
+	if err := r.verifyReports(ctx, repo, prs); err != nil {
+		return err
 	}
 	if err := r.endOrphans(ctx, repo); err != nil {
 		return err

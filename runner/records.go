@@ -171,6 +171,14 @@ type reportRecord struct {
 	Body     string            `json:"body,omitempty"`     // hash of the posted text
 	SHA      string            `json:"sha,omitempty"`      // the commit with the statuses
 	Statuses map[string]string `json:"statuses,omitempty"` // by context
+	// Verified is when the host was last asked whether it has all this.
+	Verified time.Time `json:"verified,omitzero"`
+}
+
+// commentsRecord has the latest comments of a pull request whose command was
+// carried out, stored under "comments/HOST/OWNER/NAME#NUMBER".
+type commentsRecord struct {
+	Done []int64 `json:"done,omitempty"`
 }
 
 // load reads a record into v and returns its version; 0 and an untouched v

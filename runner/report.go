@@ -49,7 +49,7 @@ func (r *Runner) handleReport(ctx context.Context, job queue.Job) error {
 	if err != nil {
 		return err
 	}
-	posted := poster{r: r, host: h, repo: in.Repository, number: in.Number, sha: rec.Head, refused: rec.Refused}
+	posted := poster{r: r, host: h, repo: in.Repository, number: in.Number, sha: rec.Head, refused: rec.Refused, asks: in.Verify}
 	err = posted.post(ctx, report)
 	if errors.Is(err, vcs.ErrNotFound) {
 		return queue.Discard(fmt.Errorf("report on %s: %w", pullName(in.Repository, in.Number), err))
@@ -231,7 +231,9 @@ type poster struct {
 	sha    string // the commit with the statuses
 	// refused is set where nothing is planned and people must know.
 	refused bool
-	shown   reportRecord
+	// asks is set where the host is asked what it still shows.
+	asks  bool
+	shown reportRecord
 }
 
 func (p *poster) key() string { return "report/" + pullName(p.repo, p.number) }
@@ -241,6 +243,11 @@ func (p *poster) key() string { return "report/" + pullName(p.repo, p.number) }
 func (p *poster) post(ctx context.Context, report markdown.Report) error {
 	if _, err := p.r.load(ctx, p.key(), &p.shown); err != nil {
 		return err
+	}
+	if p.asks {
+		if err := p.verify(ctx); err != nil {
+			return err
+		}
 	}
 	if p.host.comments != nil {
 		if err := p.comment(ctx, report); err != nil {

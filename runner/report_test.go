@@ -18,7 +18,7 @@ import (
 // report makes the report of pull request 1 now.
 func (f *fixture) report() error {
 	f.Helper()
-	payload, err := json.Marshal(reportPayload{f.repo, 1})
+	payload, err := json.Marshal(reportPayload{Repository: f.repo, Number: 1})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -150,6 +150,7 @@ type Runner struct {
 	configMu sync.Mutex
 	configs  map[string]*workspaces.Config // by REPOSITORY@COMMIT, a few
 	waiting  map[string]time.Time          // since when something is waited for; see patient
+	swept    map[vcs.Repository]time.Time  // when vanished last looked at all that is stored
 
 	gates gates
 }
@@ -163,6 +164,10 @@ type host struct {
 	reviews  vcs.Reviews
 	merger   vcs.Merger
 	opener   vcs.Opener
+
+	reactions   vcs.Reactions
+	deployments vcs.Deployments
+	seen        vcs.StatusReader
 }
 
 // New returns a Runner. It starts nothing.
@@ -174,7 +179,7 @@ func New(c Config) (*Runner, error) {
 	if len(c.DigestKey) < 32 {
 		return nil, errors.New("the digest key is shorter than 32 bytes")
 	}
-	r := &Runner{Config: c, hosts: map[string]host{}, repositories: map[vcs.Repository]Repository{}, configs: map[string]*workspaces.Config{}, waiting: map[string]time.Time{}}
+	r := &Runner{Config: c, hosts: map[string]host{}, repositories: map[vcs.Repository]Repository{}, configs: map[string]*workspaces.Config{}, waiting: map[string]time.Time{}, swept: map[vcs.Repository]time.Time{}}
 	for name, h := range c.Hosts {
 		x := host{Host: h}
 		x.comments, _ = h.(vcs.Comments)
@@ -183,6 +188,9 @@ func New(c Config) (*Runner, error) {
 		x.reviews, _ = h.(vcs.Reviews)
 		x.merger, _ = h.(vcs.Merger)
 		x.opener, _ = h.(vcs.Opener)
+		x.reactions, _ = h.(vcs.Reactions)
+		x.deployments, _ = h.(vcs.Deployments)
+		x.seen, _ = h.(vcs.StatusReader)
 		r.hosts[name] = x
 	}
 	for _, repo := range c.Repositories {
@@ -297,13 +305,18 @@ type runPayload struct {
 type reportPayload struct {
 	Repository vcs.Repository `json:"repository"`
 	Number     int            `json:"number"`
+	// Verify has the host asked whether it still has what it was made to show.
+	Verify bool `json:"verify,omitempty"`
 }
 
 // Receive makes an event durable; when it returns nil the event is a job.
-// An event of a repository that is not served is ignored (vcs.ErrIgnored).
+// An event of a repository that is not served is none (vcs.ErrNotServed).
 func (r *Runner) Receive(ctx context.Context, e vcs.Event) error {
+	if e.Kind == vcs.EventRepositories {
+		return r.startDiscover(ctx, "")
+	}
 	if _, ok := r.served(e.Repository); !ok {
-		return fmt.Errorf("%w: %s has no repository block in the server file", vcs.ErrIgnored, e.Repository)
+		return fmt.Errorf("%w: %s is not in the server file", vcs.ErrNotServed, e.Repository)
 	}
 	payload, err := json.Marshal(e)
 	if err != nil {

@@ -15,6 +15,13 @@ type Reactions interface {
 	Acknowledge(ctx context.Context, r Repository, number int, comment int64) error
 }
 
+// StatusReader is a host that tells which statuses a commit has.
+type StatusReader interface {
+	// Statuses returns the latest status of each context, of those that may be
+	// this token's; only Context and State are filled in. All pages of them.
+	Statuses(ctx context.Context, r Repository, sha string) ([]Status, error)
+}
+
 // DeploymentState is where a deployment stands.
 type DeploymentState string
 

@@ -145,6 +145,8 @@ var (
 	ErrSignature = errors.New("vcs: webhook signature is missing or wrong")
 	// ErrIgnored: a valid webhook that says nothing of use.
 	ErrIgnored = errors.New("vcs: webhook ignored")
+	// ErrNotServed: an event of a repository that Holdfast does not work for.
+	ErrNotServed = errors.New("vcs: repository is not served")
 	// ErrDenied: the host refuses the token.
 	ErrDenied = errors.New("vcs: access denied")
 )

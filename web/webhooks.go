@@ -49,7 +49,7 @@ func newMetrics(r *prometheus.Registry) (*metrics, error) {
 //	404 unknown host        413 body larger than MaxWebhook
 //	415 not JSON            401 signature missing or wrong
 //	400 signed nonsense     503 not durable: the host is to send it again
-//	200 ignored             202 durable
+//	200 ignored             202 durable, or of a repository that is not served
 func (s *server) webhook(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("host")
 	host, ok := s.Hosts[name]
@@ -94,8 +94,10 @@ func (s *server) handle(r *http.Request, w http.ResponseWriter, name string, hos
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), receiveTimeout)
 	defer cancel()
 	err = s.Receive(ctx, event)
-	if errors.Is(err, vcs.ErrIgnored) {
-		return http.StatusOK, "ignored", err.Error()
+	if errors.Is(err, vcs.ErrNotServed) {
+		// As for one that is: who asks learns nothing.
+		s.metrics.webhooks.WithLabelValues(name, "not_served").Inc()
+		return http.StatusAccepted, "accepted", ""
 	}
 	if err != nil {
 		s.Logger.Error("webhook not stored", "host", name, "delivery", event.Delivery, "error", err)
