@@ -300,10 +300,8 @@ func (x *execution) applyFile(ctx context.Context, m terraform.Module, lease *lo
 	if err := x.auditApply(ctx); err != nil {
 		return verdict{}, err
 	}
-	if x.run.PullRequest != 0 {
-		if err := x.r.enqueueReport(ctx, x.repo, x.run.PullRequest); err != nil {
-			return verdict{}, err
-		}
+	if err := x.r.reportOf(ctx, x.repo, x.run); err != nil {
+		return verdict{}, err
 	}
 	err := x.r.changeWorkspace(ctx, x.repo, x.in.Workspace, func(rec *WorkspaceRecord) {
 		rec.State = Applying

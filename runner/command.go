@@ -3,9 +3,11 @@ package runner
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -52,6 +54,7 @@ type command struct {
 	why     string        // of a hold, or of who unlocks
 	state   *stateCommand // of an import or a state rm
 	after   string        // the applied commit that made plans stale
+	event   string        // the delivery of an event that asks like a comment
 }
 
 // commandHelp is the answer to `holdfast help`.
@@ -311,6 +314,59 @@ func (r *Runner) acknowledge(ctx context.Context, h host, e vcs.Event) {
 	}
 }
 
+// rerun plans again what somebody asked the host to check again, as a comment
+// would. Only a pull request's head is planned again.
+func (r *Runner) rerun(ctx context.Context, e vcs.Event) error {
+	h, err := r.host(e.Repository)
+	if err != nil {
+		return err
+	}
+	number, err := r.numberOf(ctx, e)
+	if err != nil || number == 0 {
+		return err
+	}
+	permission, err := h.Permission(ctx, e.Repository, e.Sender)
+	if err != nil {
+		return rateLimited(r.Clock(), fmt.Errorf("ask %s what %s may do: %w", e.Repository.Host, e.Sender, err))
+	}
+	if !permission.CanWrite() {
+		return nil
+	}
+	c := command{verb: verbPlan, who: e.Sender, event: e.Delivery}
+	if name, ok := strings.CutPrefix(e.Check, "holdfast/"); ok {
+		c.match = []string{name}
+	}
+	return r.pullRequest(ctx, e.Repository, number, c)
+}
+
+// numberOf returns the open pull request that has an event's commit at its head;
+// 0 where none has.
+func (r *Runner) numberOf(ctx context.Context, e vcs.Event) (int, error) {
+	prefix := "pull/" + e.Repository.String() + "#"
+	if e.Number != 0 {
+		var rec pullRecord
+		_, err := r.load(ctx, pullName(e.Repository, e.Number), &rec)
+		if err != nil || rec.State != vcs.Open || rec.Head != e.After {
+			return 0, err
+		}
+		return e.Number, nil
+	}
+	records, err := r.Store.Records.List(ctx, prefix)
+	if err != nil {
+		return 0, err
+	}
+	for _, stored := range records {
+		var rec pullRecord
+		if err := json.Unmarshal(stored.Value, &rec); err != nil {
+			return 0, fmt.Errorf("read %s: %w", stored.Key, err)
+		}
+		if rec.State == vcs.Open && rec.Head == e.After {
+			return strconv.Atoi(strings.TrimPrefix(stored.Key, prefix))
+		}
+	}
+	return 0, nil
+}
+
 // asked carries out a plan or an apply on a pull request.
 func (r *Runner) asked(ctx context.Context, e vcs.Event, c command) (answer string, err error) {
 	if err := r.pullRequest(ctx, e.Repository, e.Number, c); err != nil {
@@ -403,6 +459,9 @@ func (r *Runner) nothingToApply(ctx context.Context, rec pullRecord, c command) 
 func (c command) key() string {
 	if c.after != "" {
 		return "/after/" + c.after
+	}
+	if c.event != "" {
+		return "/e" + hashOf(c.event)[:16]
 	}
 	return fmt.Sprintf("/c%d", c.comment)
 }

@@ -28,6 +28,10 @@ func (r *Runner) handleEvent(ctx context.Context, job queue.Job) error {
 		return r.pushed(ctx, e)
 	case vcs.EventComment:
 		return r.commented(ctx, e)
+	case vcs.EventMergeGroup:
+		return r.mergeGroup(ctx, e)
+	case vcs.EventRerun:
+		return r.rerun(ctx, e)
 	case eventReplan:
 		return r.replan(ctx, e)
 	case eventApplied:
@@ -211,7 +215,7 @@ func (r *Runner) planned(ctx context.Context, pr vcs.PullRequest, old pullRecord
 	} else {
 		var err error
 		if in.Inputs, err = c.head.Inputs(c.dir, a.Workspace); err != nil {
-			pw.Problem = workspaces.Problems{{Workspace: pw.Name, File: a.Workspace.Dir, Message: err.Error()}}
+			pw.Problem = problemsOfInputs(a.Workspace, err)
 			return pw, nil, nil
 		}
 	}
@@ -499,29 +503,35 @@ func (r *Runner) compare(ctx context.Context, pr vcs.PullRequest) (*comparison, 
 		}
 		return nil, err
 	}
-	if c.changed, err = r.Git.ChangedPaths(ctx, pr.Repository, c.base, pr.HeadSHA); err != nil {
-		return nil, content(fmt.Errorf("changed files: %w", err))
+	return c, r.readBoth(ctx, pr.Repository, c, pr.HeadSHA)
+}
+
+// readBoth reads the configuration at head and at the base and target of c, and
+// what differs.
+func (r *Runner) readBoth(ctx context.Context, repo vcs.Repository, c *comparison, head string) (err error) {
+	if c.changed, err = r.Git.ChangedPaths(ctx, repo, c.base, head); err != nil {
+		return content(fmt.Errorf("changed files: %w", err))
 	}
-	trusted, err := r.configAt(ctx, pr.Repository, target)
+	trusted, err := r.configAt(ctx, repo, c.target)
 	if err != nil && !isProblems(err) {
-		return nil, err
+		return err
 	}
 	// A base that does not parse must not keep the pull request that mends it
 	// from being planned; its policy is then the default one.
-	if c.baseConfig, err = r.configAt(ctx, pr.Repository, c.base); err != nil && !isProblems(err) {
-		return nil, err
+	if c.baseConfig, err = r.configAt(ctx, repo, c.base); err != nil && !isProblems(err) {
+		return err
 	}
-	dir, release, err := r.Git.Checkout(ctx, pr.Repository, pr.HeadSHA)
+	dir, release, err := r.Git.Checkout(ctx, repo, head)
 	if err != nil {
-		return nil, content(err)
+		return content(err)
 	}
-	if c.head, err = r.readConfig(ctx, pr.Repository, pr.HeadSHA, dir); err != nil {
+	if c.head, err = r.readConfig(ctx, repo, head, dir); err != nil {
 		release()
-		return nil, err
+		return err
 	}
 	c.head.TrustOnly(trusted)
 	c.trusted, c.dir, c.release = trusted, dir, release
-	return c, nil
+	return nil
 }
 
 // configAt reads the configuration at a commit.
@@ -577,6 +587,11 @@ func problemsOf(c *workspaces.Config, name string) workspaces.Problems {
 		}
 	}
 	return out
+}
+
+// problemsOfInputs says that a workspace's inputs cannot be read.
+func problemsOfInputs(w workspaces.Workspace, err error) workspaces.Problems {
+	return workspaces.Problems{{Workspace: w.Name, File: w.Dir, Message: err.Error()}}
 }
 
 // inOrder sorts affected workspaces so that each comes after those that it

@@ -166,7 +166,7 @@ func TestRepositoriesByPattern(t *testing.T) {
 	for r, want := range map[vcs.Repository]bool{
 		repo("acme", "net"): true, repo("acme", "sandbox-1"): false, repo("acme/sub", "deep"): true,
 		repo("acme/sub/more", "deep"): true, repo("acme/other", "x"): false, repo("evil", "net"): false,
-		repo("team", "infra"):                          true, // by its name
+		repo("team", "infra"):                           true, // by its name
 		{Host: "elsewhere", Owner: "acme", Name: "net"}: false,
 	} {
 		if _, got := f.served(r); got != want {

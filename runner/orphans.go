@@ -53,8 +53,11 @@ func (r *Runner) endOrphan(ctx context.Context, repo vcs.Repository, run store.R
 	if errors.Is(err, store.ErrConflict) {
 		return nil
 	}
-	if err != nil || run.PullRequest == 0 {
+	if err != nil {
 		return err
+	}
+	if run.PullRequest == 0 {
+		return r.reportOf(ctx, repo, run)
 	}
 	return r.reportEnded(ctx, repo, run.PullRequest)
 }

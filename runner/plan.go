@@ -20,7 +20,7 @@ const lockTimeout = "10s"
 
 // plan plans one workspace at a pull request's head.
 func (r *Runner) plan(ctx context.Context, x *execution) (verdict, error) {
-	if x.in.Workspace.Apply.Lock == lockPlan {
+	if x.in.Workspace.Apply.Lock == lockPlan && !x.in.Group {
 		if err := x.own(ctx); err != nil {
 			return verdict{}, err
 		}
@@ -33,6 +33,11 @@ func (r *Runner) plan(ctx context.Context, x *execution) (verdict, error) {
 	_, file, done, err := x.anyChanges(ctx, m)
 	if done != nil || err != nil {
 		return deref(done), err
+	}
+	if x.in.Group {
+		if no, err := x.asReviewed(ctx); no != nil || err != nil {
+			return deref(no), err
+		}
 	}
 	if err := x.lookForLeftovers(ctx, m); err != nil {
 		return verdict{}, err

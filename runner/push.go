@@ -144,7 +144,10 @@ func (r *Runner) pushedTo(ctx context.Context, repo vcs.Repository, from, sha st
 		run.Kind, priority, why = store.KindApply, queue.PriorityApply, ""
 	}
 	run.Key = fmt.Sprintf("push/%s/%s/%s", repo, w.Name, sha)
-	if run, err = r.startRun(ctx, run, in, priority); err != nil || run.State.Ended() {
+	if run, err = r.startRun(ctx, run, in, priority); err != nil {
+		return err
+	}
+	if err := r.pushReported(ctx, repo, run, pullWorkspace{Name: w.Name, Dir: w.Dir}); err != nil || run.State.Ended() {
 		return err
 	}
 	return r.changeWorkspace(ctx, repo, w, func(rec *WorkspaceRecord) { rec.State, rec.Error = Pending, why })

@@ -79,7 +79,7 @@ func (x *execution) vanished(ctx context.Context) (*verdict, error) {
 	if err := x.save(ctx); err != nil {
 		return nil, err
 	}
-	if err := x.r.enqueueReport(ctx, x.repo, x.run.PullRequest); err != nil {
+	if err := x.r.reportOf(ctx, x.repo, x.run); err != nil {
 		return nil, err
 	}
 	return x.resolve(ctx)

@@ -38,6 +38,9 @@ func (r *Runner) handleReport(ctx context.Context, job queue.Job) error {
 	if err != nil {
 		return err
 	}
+	if in.SHA != "" {
+		return r.commitReport(ctx, h, in)
+	}
 	var rec pullRecord
 	if _, err := r.load(ctx, pullName(in.Repository, in.Number), &rec); err != nil {
 		return err
@@ -49,7 +52,7 @@ func (r *Runner) handleReport(ctx context.Context, job queue.Job) error {
 	if err != nil {
 		return err
 	}
-	posted := poster{r: r, host: h, repo: in.Repository, number: in.Number, sha: rec.Head, refused: rec.Refused, asks: in.Verify}
+	posted := poster{r: r, host: h, repo: in.Repository, number: in.Number, sha: rec.Head, refused: rec.Refused, asks: in.Verify, name: "report/" + pullName(in.Repository, in.Number)}
 	err = posted.post(ctx, report)
 	if errors.Is(err, vcs.ErrNotFound) {
 		return queue.Discard(fmt.Errorf("report on %s: %w", pullName(in.Repository, in.Number), err))
@@ -233,15 +236,14 @@ type poster struct {
 	refused bool
 	// asks is set where the host is asked what it still shows.
 	asks  bool
+	name  string // of the record of what is shown
 	shown reportRecord
 }
-
-func (p *poster) key() string { return "report/" + pullName(p.repo, p.number) }
 
 // post writes comment or note first and statuses last, so that a green status
 // means that the comment is there.
 func (p *poster) post(ctx context.Context, report markdown.Report) error {
-	if _, err := p.r.load(ctx, p.key(), &p.shown); err != nil {
+	if _, err := p.r.load(ctx, p.name, &p.shown); err != nil {
 		return err
 	}
 	if p.asks {
@@ -416,7 +418,7 @@ func (p *poster) overall(report markdown.Report) vcs.Status {
 // save keeps what the host shows now. Reports of one pull request are made one
 // at a time, so nobody else has written it.
 func (p *poster) save(ctx context.Context) error {
-	return change(context.WithoutCancel(ctx), p.r, p.key(), func(rec *reportRecord) { *rec = p.shown })
+	return change(context.WithoutCancel(ctx), p.r, p.name, func(rec *reportRecord) { *rec = p.shown })
 }
 
 func hashOf(s string) string {

@@ -208,10 +208,8 @@ func (x *execution) wait(ctx context.Context, why string, d time.Duration) error
 		if err := x.back(ctx); err != nil {
 			return err
 		}
-		if x.run.PullRequest != 0 {
-			if err := x.r.enqueueReport(ctx, x.repo, x.run.PullRequest); err != nil {
-				return err
-			}
+		if err := x.r.reportOf(ctx, x.repo, x.run); err != nil {
+			return err
 		}
 	}
 	return queue.Snooze(d)
@@ -242,12 +240,14 @@ func (x *execution) after(ctx context.Context) error {
 			return err
 		}
 	case store.KindPlan:
-		if x.run.PullRequest == 0 {
-			return x.r.afterPushed(ctx, x)
+		if x.in.Pushed {
+			if err := x.r.afterPushed(ctx, x); err != nil {
+				return err
+			}
 		}
 	}
 	if x.run.PullRequest == 0 {
-		return nil
+		return x.r.reportOf(ctx, x.repo, x.run)
 	}
 	return x.r.reportEnded(ctx, x.repo, x.run.PullRequest)
 }

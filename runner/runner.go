@@ -5,6 +5,7 @@
 //	event.go      a webhook or a poll said something: which runs follow from it
 //	merge.go      a pull request was merged: its applies
 //	early.go      applies before the merge, and the merge after them
+//	commit.go     commits of a merge queue, and the statuses of what was pushed
 //	push.go       what came to the default branch without a pull request
 //	command.go    what people ask for in comments
 //	plan.go       plans one workspace for a pull request
@@ -15,7 +16,8 @@
 //	correct.go    undoes drift, through the same gate as an apply
 //	report.go     makes the host show what is stored
 //	next.go       what happens next, in words for people
-//	reconcile.go  finds what no event told, and keeps the default branch known
+//	reconcile.go  keeps the default branch known
+//	missed.go     finds what no event told
 //	repositories.go  which repositories are served
 //	schedule.go   queues the drift checks that are due
 //
@@ -285,6 +287,10 @@ type runPayload struct {
 	// Pushed is set where the commit came to the default branch without a pull
 	// request.
 	Pushed bool `json:"pushed,omitempty"`
+	// Group is set on the plan of a merge queue's commit, and Ahead where that
+	// commit has other pull requests too.
+	Group bool `json:"group,omitempty"`
+	Ahead bool `json:"ahead,omitempty"`
 	// Destroy is set where the root module was deleted; At is then the commit
 	// that has it.
 	Destroy bool   `json:"destroy,omitempty"`
@@ -304,7 +310,10 @@ type runPayload struct {
 // reportPayload is the payload of a report job.
 type reportPayload struct {
 	Repository vcs.Repository `json:"repository"`
-	Number     int            `json:"number"`
+	Number     int            `json:"number,omitempty"`
+	// SHA is set, and Number is not, where it is about a commit that is no pull
+	// request's head.
+	SHA string `json:"sha,omitempty"`
 	// Verify has the host asked whether it still has what it was made to show.
 	Verify bool `json:"verify,omitempty"`
 }
