@@ -76,6 +76,7 @@ func (x *execution) makePlan(ctx context.Context, m terraform.Module, o terrafor
 		}
 	}
 	x.result.Summary, x.result.Digest = p.Summary(), p.Digest(x.r.DigestKey)
+	x.result.Lines = destroyedLines(m.Dir, p)
 	return p, file, nil, x.keepPlan(ctx, p)
 }
 
@@ -87,6 +88,34 @@ func (x *execution) anyChanges(ctx context.Context, m terraform.Module) (p *plan
 		done = &verdict{state: store.NoChanges}
 	}
 	return p, file, done, err
+}
+
+// maxLines bounds the lines of destroyed resources that are kept of a plan.
+const maxLines = 100
+
+// destroyedLines finds the blocks of what a plan destroys or replaces.
+func destroyedLines(dir string, p *plan.Plan) map[string]terraform.Line {
+	var lines, found map[string]terraform.Line
+	for _, c := range p.Changes {
+		if !destroys(c.Action) || len(found) >= maxLines {
+			continue
+		}
+		if lines == nil {
+			lines, found = terraform.Lines(dir), map[string]terraform.Line{}
+		}
+		if l, ok := terraform.LineOf(lines, c.Address); ok {
+			found[c.Address] = l
+		}
+	}
+	return found
+}
+
+func destroys(a plan.Action) bool {
+	switch a {
+	case plan.Delete, plan.Replace, plan.ReplaceCreateFirst:
+		return true
+	}
+	return false
 }
 
 // keepPlan stores the plan's normalised form.

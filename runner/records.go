@@ -171,8 +171,17 @@ type reportRecord struct {
 	Body     string            `json:"body,omitempty"`     // hash of the posted text
 	SHA      string            `json:"sha,omitempty"`      // the commit with the statuses
 	Statuses map[string]string `json:"statuses,omitempty"` // by context
+	// Deployments are what the host shows of the applies, by workspace.
+	Deployments map[string]shownDeployment `json:"deployments,omitempty"`
 	// Verified is when the host was last asked whether it has all this.
 	Verified time.Time `json:"verified,omitzero"`
+}
+
+// shownDeployment is a deployment as the host shows it.
+type shownDeployment struct {
+	ID    int64               `json:"id"`
+	Run   string              `json:"run"`
+	State vcs.DeploymentState `json:"state"`
 }
 
 // commentsRecord has the latest comments of a pull request whose command was

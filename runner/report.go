@@ -251,26 +251,40 @@ func (p *poster) post(ctx context.Context, report markdown.Report) error {
 			return err
 		}
 	}
-	if p.host.comments != nil {
-		if err := p.comment(ctx, report); err != nil {
+	var denied error
+	for _, part := range []func(context.Context, markdown.Report) error{p.text, p.statuses, p.deployments} {
+		err := part(ctx, report)
+		if errors.Is(err, vcs.ErrDenied) {
+			// A token that may not do this may do the rest.
+			p.r.Logger.Error("the host refuses a part of the report", "repository", p.repo.String(), "pull_request", p.number, "error", err, "hint", hintOf(err))
+			denied = errors.Join(denied, err)
+			continue
+		}
+		if err != nil {
 			return err
 		}
-	} else if p.host.notes != nil {
-		text := markdown.Render(report, noteSize)
-		if hash := hashOf(p.sha + text); hash != p.shown.Body {
-			if err := p.host.notes.SetNote(ctx, p.repo, p.sha, text); err != nil {
-				return fmt.Errorf("write note: %w", err)
-			}
-			p.shown.Body = hash
-			if err := p.save(ctx); err != nil {
-				return err
-			}
-		}
 	}
-	if p.host.statuses == nil {
+	return denied
+}
+
+// text writes the report as a comment, or as a note.
+func (p *poster) text(ctx context.Context, report markdown.Report) error {
+	if p.host.comments != nil {
+		return p.comment(ctx, report)
+	}
+	if p.host.notes == nil {
 		return nil
 	}
-	return p.statuses(ctx, report)
+	text := markdown.Render(report, noteSize)
+	hash := hashOf(p.sha + text)
+	if hash == p.shown.Body {
+		return nil
+	}
+	if err := p.host.notes.SetNote(ctx, p.repo, p.sha, text); err != nil {
+		return fmt.Errorf("write note: %w", err)
+	}
+	p.shown.Body = hash
+	return p.save(ctx)
 }
 
 // comment creates the comment, or edits the one that is there. A pull request
@@ -331,6 +345,9 @@ func (p *poster) findComment(ctx context.Context) (int64, error) {
 // statuses sets those that changed: one for the whole, and one for each
 // workspace.
 func (p *poster) statuses(ctx context.Context, report markdown.Report) error {
+	if p.host.statuses == nil {
+		return nil
+	}
 	if p.shown.SHA != p.sha {
 		if err := p.leave(ctx); err != nil {
 			return err
@@ -352,12 +369,21 @@ func (p *poster) statuses(ctx context.Context, report markdown.Report) error {
 		if p.r.BaseURL != "" && w.RunID != "" {
 			link = p.r.BaseURL + "/runs/" + w.RunID
 		}
-		want = append(want, vcs.Status{Context: name, State: vcs.StatusState(state), Description: description, URL: link})
+		s := vcs.Status{Context: name, State: vcs.StatusState(state), Description: description, URL: link}
+		if p.host.details {
+			if err := p.detail(ctx, &s, report, w); err != nil {
+				return err
+			}
+		}
+		want = append(want, s)
 	}
 	want = append(want, p.overall(report))
 	want = append(want, p.unaffected(want)...)
 	for _, s := range want {
 		now := string(s.State) + "\n" + s.Description + "\n" + s.URL
+		if s.Details != "" {
+			now += "\n" + hashOf(s.Details)
+		}
 		if p.shown.Statuses[s.Context] == now {
 			continue
 		}

@@ -170,6 +170,7 @@ type host struct {
 	reactions   vcs.Reactions
 	deployments vcs.Deployments
 	seen        vcs.StatusReader
+	details     bool // statuses may have more than a line
 }
 
 // New returns a Runner. It starts nothing.
@@ -193,6 +194,9 @@ func New(c Config) (*Runner, error) {
 		x.reactions, _ = h.(vcs.Reactions)
 		x.deployments, _ = h.(vcs.Deployments)
 		x.seen, _ = h.(vcs.StatusReader)
+		if c, ok := h.(vcs.Checks); ok {
+			x.details = c.ShowsDetails()
+		}
 		r.hosts[name] = x
 	}
 	for _, repo := range c.Repositories {
@@ -252,6 +256,9 @@ type Result struct {
 	Contained bool `json:"contained,omitempty"`
 	// Done are the steps that a failed apply completed, for people.
 	Done []string `json:"done,omitempty"`
+	// Lines are where the blocks begin whose resources the plan destroys or
+	// replaces, as far as they are still there, by address.
+	Lines map[string]terraform.Line `json:"lines,omitempty"`
 	// Init is set where the engine had to be initialised.
 	Init bool `json:"init,omitempty"`
 }

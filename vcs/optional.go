@@ -22,6 +22,13 @@ type StatusReader interface {
 	Statuses(ctx context.Context, r Repository, sha string) ([]Status, error)
 }
 
+// Checks is a host on which a status may have more than a line.
+type Checks interface {
+	// ShowsDetails reports whether Status.Details and Status.Annotations are
+	// shown: for some tokens they are not.
+	ShowsDetails() bool
+}
+
 // DeploymentState is where a deployment stands.
 type DeploymentState string
 
