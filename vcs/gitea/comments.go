@@ -189,3 +189,29 @@ func (h *Host) Reviews(ctx context.Context, r vcs.Repository, number int) ([]vcs
 	}
 	return reviews, nil
 }
+
+// Statuses lists a commit's statuses, the latest first, and keeps one of each
+// context.
+func (h *Host) Statuses(ctx context.Context, r vcs.Repository, sha string) ([]vcs.Status, error) {
+	c, err := h.client(ctx)
+	if err != nil {
+		return nil, err
+	}
+	latest := map[string]*sdk.Status{}
+	err = eachPage(func(o sdk.ListOptions) ([]*sdk.Status, *sdk.Response, error) {
+		return c.ListStatuses(r.Owner, r.Name, sha, sdk.ListStatusesOption{ListOptions: o})
+	}, func(x *sdk.Status) int64 { return x.ID }, func(x *sdk.Status) bool {
+		if old := latest[x.Context]; old == nil || old.ID < x.ID {
+			latest[x.Context] = x
+		}
+		return true
+	})
+	if err != nil {
+		return nil, transport.Wrap(err, "list statuses of %s@%.12s", r, sha)
+	}
+	var found []vcs.Status
+	for name, x := range latest {
+		found = append(found, vcs.Status{Context: name, State: vcs.StatusState(x.State)})
+	}
+	return found, nil
+}

@@ -103,12 +103,13 @@ var (
 	_ vcs.Merger   = (*Host)(nil)
 	_ vcs.Opener   = (*Host)(nil)
 
-	_ vcs.Reactions = (*Host)(nil)
-	_ vcs.Lister    = (*Host)(nil)
-	_ vcs.Grants    = (*Host)(nil)
-	_ vcs.Hooks     = (*Host)(nil)
-	_ vcs.Clock     = (*Host)(nil)
-	_ vcs.Budget    = (*Host)(nil)
+	_ vcs.StatusReader = (*Host)(nil)
+	_ vcs.Reactions    = (*Host)(nil)
+	_ vcs.Lister       = (*Host)(nil)
+	_ vcs.Grants       = (*Host)(nil)
+	_ vcs.Hooks        = (*Host)(nil)
+	_ vcs.Clock        = (*Host)(nil)
+	_ vcs.Budget       = (*Host)(nil)
 )
 
 // New returns the host. It makes no request, so that a host that is down does

@@ -3,6 +3,7 @@ package transport
 import (
 	"bytes"
 	"container/list"
+	"encoding/json"
 	"io"
 	"net/http"
 	"slices"
@@ -55,7 +56,9 @@ func (c *conditional) RoundTrip(req *http.Request) (*http.Response, error) {
 		return former.again(req, resp), nil
 	case resp.StatusCode == http.StatusOK && resp.Header.Get("ETag") != "":
 		resp.Body = &recording{ReadCloser: resp.Body, done: func(body []byte) {
-			c.keep(&answer{key: key, header: resp.Header.Clone(), body: body})
+			if json.Valid(body) { // anything else must not come back
+				c.keep(&answer{key: key, header: resp.Header.Clone(), body: body})
+			}
 		}}
 	}
 	return resp, nil

@@ -2,48 +2,22 @@ package giteatest
 
 import (
 	"encoding/hex"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
+	"time"
+
+	"holdfast/vcs/vcstest/forge"
 )
 
-// apiError is an answer that refuses.
-type apiError struct {
-	status  int
-	message string
-}
-
-func (e *apiError) Error() string {
-	if e.message == "" {
-		return http.StatusText(e.status)
-	}
-	return e.message
-}
-
-func notFound() error { return &apiError{http.StatusNotFound, "not found"} }
-
-// request is what a handler works with; the server's lock is held.
-type request struct {
-	*http.Request
-	w    http.ResponseWriter
-	s    *Server
-	user *user
-	repo *Repository // nil outside of /repos
-}
-
-type handler func(*request) (status int, answer any, err error)
-
-func (s *Server) routes() *http.ServeMux {
+func routes(s *Server) *http.ServeMux {
 	mux := http.NewServeMux()
 	const repo = "/api/v1/repos/{owner}/{repo}"
-	for pattern, h := range map[string]handler{
+	for pattern, h := range map[string]forge.Handler{
 		"GET /api/v1/version":                               version,
 		"GET /api/v1/user":                                  self,
+		"GET /api/v1/orgs/{who}/repos":                      orgRepos,
+		"GET /api/v1/users/{who}/repos":                     userRepos,
 		"GET " + repo:                                       getRepo,
 		"GET " + repo + "/branches/{branch...}":             getBranch,
 		"GET " + repo + "/pulls":                            listPulls,
@@ -53,253 +27,271 @@ func (s *Server) routes() *http.ServeMux {
 		"POST " + repo + "/pulls/{n}/merge":                 mergePull,
 		"GET " + repo + "/pulls/{n}/reviews":                listReviews,
 		"POST " + repo + "/pulls/{n}/reviews":               createReview,
+		"GET " + repo + "/issues/comments":                  newComments,
 		"GET " + repo + "/issues/{n}/comments":              listComments,
 		"POST " + repo + "/issues/{n}/comments":             createComment,
 		"PATCH " + repo + "/issues/comments/{id}":           editComment,
 		"DELETE " + repo + "/issues/comments/{id}":          deleteComment,
+		"POST " + repo + "/issues/comments/{id}/reactions":  react,
 		"POST " + repo + "/statuses/{sha}":                  createStatus,
 		"GET " + repo + "/commits/{sha}/statuses":           listStatuses,
 		"GET " + repo + "/collaborators/{login}/permission": getPermission,
+		"GET " + repo + "/hooks":                            listHooks,
 		"POST " + repo + "/hooks":                           createHook,
+		"PATCH " + repo + "/hooks/{id}":                     editHook,
 	} {
-		mux.HandleFunc(pattern, s.handle(h))
+		mux.HandleFunc(pattern, s.Serve(func(r *http.Request) string {
+			if r.PathValue("owner") == "" {
+				return ""
+			}
+			return r.PathValue("owner") + "/" + r.PathValue("repo")
+		}, h))
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusNotFound, object{"errors": nil, "message": "not found", "url": s.cfg.PublicURL + "/api/swagger"})
-	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { refuse(w, http.StatusNotFound, "not found", 0) })
 	return mux
-}
-
-// handle checks the token, finds the repository and writes what h answers.
-func (s *Server) handle(h handler) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		req := &request{Request: r, w: w, s: s, user: s.userOf(r)}
-		status, answer, err := http.StatusOK, any(nil), error(nil)
-		switch owner := r.PathValue("owner"); {
-		case req.user == nil:
-			err = &apiError{http.StatusUnauthorized, "invalid username, password or token"}
-		case owner != "":
-			req.repo = s.repos[owner+"/"+r.PathValue("repo")]
-			if req.repo == nil || req.repo.permission(req.user.login) == "none" {
-				err = notFound()
-			}
-		}
-		if err == nil {
-			status, answer, err = h(req)
-		}
-		if err != nil {
-			e := &apiError{http.StatusUnprocessableEntity, err.Error()}
-			errors.As(err, &e)
-			status, answer = e.status, object{"message": e.message, "url": s.cfg.PublicURL + "/api/swagger"}
-			if status == http.StatusNotFound {
-				answer.(object)["errors"] = nil
-			}
-		}
-		if answer == nil {
-			w.WriteHeader(status)
-			return
-		}
-		writeJSON(w, status, answer)
-	}
-}
-
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json;charset=utf-8")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // a client that went away
-}
-
-func (r *request) read(into any) error {
-	body, err := io.ReadAll(io.LimitReader(r.Body, 8<<20))
-	if err == nil {
-		err = json.Unmarshal(body, into)
-	}
-	if err != nil {
-		return &apiError{http.StatusUnprocessableEntity, err.Error()}
-	}
-	return nil
-}
-
-func (r *request) pull() (*pull, error) {
-	n, _ := strconv.Atoi(r.PathValue("n")) // 0 is no pull request
-	p := r.repo.pulls[n]
-	if p == nil {
-		return nil, notFound()
-	}
-	return p, nil
-}
-
-func (r *request) mustWrite() error {
-	if !r.repo.canWrite(r.user) {
-		return &apiError{http.StatusForbidden, "user should have permission to write"}
-	}
-	return nil
 }
 
 // page cuts a list as the query asks and the server allows, and announces the
 // total and the next pages.
-func page[T any](r *request, all []T) []T {
-	number, _ := strconv.Atoi(r.URL.Query().Get("page"))
-	limit, _ := strconv.Atoi(r.URL.Query().Get("limit"))
-	number = max(number, 1)
-	if limit <= 0 {
-		limit = 30 // Gitea's DEFAULT_PAGING_NUM
-	}
-	limit = min(limit, r.s.cfg.MaxPage)
-	r.w.Header().Set("X-Total-Count", strconv.Itoa(len(all)))
-	last := max((len(all)+limit-1)/limit, 1)
-	link := func(n int, rel string) string {
-		u := *r.URL
-		q := u.Query()
-		q.Set("page", strconv.Itoa(n))
-		u.RawQuery = q.Encode()
-		return fmt.Sprintf("<%s%s>; rel=%q", r.s.cfg.PublicURL, u.RequestURI(), rel)
-	}
-	var links []string
-	if number < last {
-		links = append(links, link(number+1, "next"), link(last, "last"))
-	}
-	if number > 1 {
-		links = append(links, link(1, "first"), link(number-1, "prev"))
-	}
-	if len(links) > 0 {
-		r.w.Header().Set("Link", strings.Join(links, ","))
-	}
-	from := min((number-1)*limit, len(all))
-	return all[from:min(from+limit, len(all))]
+func page[T any](r *forge.Request, all []T) []T {
+	cut, _, _ := forge.Page(r, forge.Paging{Size: "limit", Default: 30, Total: "X-Total-Count"}, all) // DEFAULT_PAGING_NUM
+	return cut
 }
 
-func version(*request) (int, any, error) { return http.StatusOK, object{"version": "1.26.0"}, nil }
+// orgRepos knows no organisations: all owners are users.
+func orgRepos(*forge.Request) (int, any, error) { return 0, nil, forge.NotFound() }
 
-func self(r *request) (int, any, error) { return http.StatusOK, r.s.userJSON(r.user.login), nil }
+func userRepos(r *forge.Request) (int, any, error) {
+	var paths []string
+	for path, repo := range r.Server.Repos {
+		if repo.Owner == r.PathValue("who") && repo.Permission(r.User.Login) != "none" {
+			paths = append(paths, path)
+		}
+	}
+	if r.Server.Users[r.PathValue("who")] == nil {
+		return 0, nil, forge.NotFound()
+	}
+	slices.Sort(paths)
+	out := []object{}
+	for _, path := range page(r, paths) {
+		out = append(out, repoJSON(r.Server.Repos[path]))
+	}
+	return http.StatusOK, out, nil
+}
 
-func getRepo(r *request) (int, any, error) { return http.StatusOK, r.repo.json(), nil }
+func version(*forge.Request) (int, any, error) {
+	return http.StatusOK, object{"version": "1.26.0"}, nil
+}
 
-func getBranch(r *request) (int, any, error) {
-	sha, err := r.repo.Git.Repo.Head(r.PathValue("branch"))
+func self(r *forge.Request) (int, any, error) {
+	return http.StatusOK, userJSON(r.Server, r.User.Login), nil
+}
+
+func getRepo(r *forge.Request) (int, any, error) { return http.StatusOK, repoJSON(r.Repo), nil }
+
+func getBranch(r *forge.Request) (int, any, error) {
+	sha, err := r.Repo.Git.Repo.Head(r.PathValue("branch"))
 	if err != nil {
-		return 0, nil, notFound()
+		return 0, nil, forge.NotFound()
 	}
 	return http.StatusOK, object{"name": r.PathValue("branch"), "commit": object{"id": sha}, "protected": false}, nil
 }
 
-func getPermission(r *request) (int, any, error) {
+func getPermission(r *forge.Request) (int, any, error) {
 	login := r.PathValue("login")
-	mine := r.repo.permission(r.user.login)
-	if mine != "admin" && mine != "owner" && login != r.user.login {
-		return 0, nil, &apiError{http.StatusForbidden, "Only admins can query all permissions, repo admins can query all repo permissions, collaborators can query only their own"}
+	mine := r.Repo.Permission(r.User.Login)
+	if mine != "admin" && mine != "owner" && login != r.User.Login {
+		return 0, nil, &forge.Error{Status: http.StatusForbidden, Message: "Only admins can query all permissions, repo admins can query all repo permissions, collaborators can query only their own"}
 	}
-	if r.s.users[login] == nil {
-		return 0, nil, notFound()
+	if r.Server.Users[login] == nil {
+		return 0, nil, forge.NotFound()
 	}
-	p := r.repo.permission(login)
-	return http.StatusOK, object{"permission": p, "role_name": p, "user": r.s.userJSON(login)}, nil
+	p := r.Repo.Permission(login)
+	return http.StatusOK, object{"permission": p, "role_name": p, "user": userJSON(r.Server, login)}, nil
 }
 
-func createHook(r *request) (int, any, error) {
+func hookJSON(r *Repository) object {
+	return object{
+		"id": r.ID, "type": "gitea", "active": r.Extra["inactive"] == nil, "events": r.HookEvents,
+		"config": object{"url": r.HookURL, "content_type": "json"},
+	}
+}
+
+func listHooks(r *forge.Request) (int, any, error) {
+	if !administers(r) {
+		return 0, nil, &forge.Error{Status: http.StatusForbidden, Message: "user should be an owner or a collaborator with admin write of a repository"}
+	}
+	out := []object{}
+	if r.Repo.HookURL != "" {
+		out = append(out, hookJSON(r.Repo))
+	}
+	return http.StatusOK, page(r, out), nil
+}
+
+func createHook(r *forge.Request) (int, any, error) {
+	return setHook(r, http.StatusCreated)
+}
+
+func editHook(r *forge.Request) (int, any, error) {
+	if strconv.FormatInt(r.Repo.ID, 10) != r.PathValue("id") || r.Repo.HookURL == "" {
+		return 0, nil, forge.NotFound()
+	}
+	return setHook(r, http.StatusOK)
+}
+
+func setHook(r *forge.Request, status int) (int, any, error) {
 	var in struct {
 		Config struct {
 			URL    string `json:"url"`
 			Secret string `json:"secret"`
 		} `json:"config"`
+		Events []string `json:"events"`
+		Active bool     `json:"active"`
 	}
-	if err := r.read(&in); err != nil {
+	if err := r.Read(&in); err != nil {
 		return 0, nil, err
 	}
-	if in.Config.Secret != r.s.Secret {
-		return 0, nil, &apiError{http.StatusUnprocessableEntity, "this server signs all webhooks with one secret"}
+	if !administers(r) {
+		return 0, nil, &forge.Error{Status: http.StatusForbidden, Message: "user should be an owner or a collaborator with admin write of a repository"}
 	}
-	r.repo.hookURL = in.Config.URL
-	return http.StatusCreated, object{"id": r.s.id(), "type": "gitea", "active": true,
-		"config": object{"url": in.Config.URL, "content_type": "json"}}, nil
+	r.Repo.HookURL, r.Repo.HookSecret, r.Repo.HookEvents = in.Config.URL, in.Config.Secret, in.Events
+	delete(r.Repo.Extra, "inactive")
+	if !in.Active {
+		r.Repo.Extra["inactive"] = true
+	}
+	return status, hookJSON(r.Repo), nil
 }
 
-func listComments(r *request) (int, any, error) {
-	p, err := r.pull()
+func administers(r *forge.Request) bool {
+	p := r.Repo.Permission(r.User.Login)
+	return p == "admin" || p == "owner"
+}
+
+// newComments are those of all issues that were touched since, oldest first.
+func newComments(r *forge.Request) (int, any, error) {
+	type both struct {
+		p *forge.PullRequest
+		c *forge.Comment
+	}
+	var all []both
+	for _, p := range r.Repo.Sorted() {
+		for _, c := range p.Comments {
+			if !c.Updated.Truncate(time.Second).Before(r.Since("since")) {
+				all = append(all, both{p, c})
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b both) int { return a.c.Created.Compare(b.c.Created) })
+	out := []object{}
+	for _, x := range page(r, all) {
+		out = append(out, commentJSON(r.Repo, x.p, x.c))
+	}
+	return http.StatusOK, out, nil
+}
+
+func react(r *forge.Request) (int, any, error) {
+	_, c := r.Repo.FindComment(int64(r.Number("id")))
+	if c == nil {
+		return 0, nil, forge.NotFound()
+	}
+	var in struct {
+		Content string `json:"content"`
+	}
+	if err := r.Read(&in); err != nil {
+		return 0, nil, err
+	}
+	status := http.StatusCreated
+	if c.Reactions[r.User.Login+":"+in.Content] {
+		status = http.StatusOK
+	}
+	c.Reactions[r.User.Login+":"+in.Content] = true
+	return status, object{"user": userJSON(r.Server, r.User.Login), "content": in.Content}, nil
+}
+
+func listComments(r *forge.Request) (int, any, error) {
+	p, err := r.Pull("n")
 	if err != nil {
 		return 0, nil, err
 	}
 	// This one of Gitea's lists has no pages: all of it, whatever is asked.
 	out := []object{}
-	for _, c := range p.comments {
-		out = append(out, r.repo.commentJSON(p, c))
+	for _, c := range p.Comments {
+		out = append(out, commentJSON(r.Repo, p, c))
 	}
-	r.w.Header().Set("X-Total-Count", strconv.Itoa(len(out)))
+	r.W.Header().Set("X-Total-Count", strconv.Itoa(len(out)))
 	return http.StatusOK, out, nil
 }
 
-func (r *request) body() (string, error) {
+func body(r *forge.Request) (string, error) {
 	var in struct {
 		Body string `json:"body"`
 	}
-	if err := r.read(&in); err != nil {
+	if err := r.Read(&in); err != nil {
 		return "", err
 	}
 	if in.Body == "" {
-		return "", &apiError{http.StatusUnprocessableEntity, "[Body]: Required"}
+		return "", &forge.Error{Status: http.StatusUnprocessableEntity, Message: "[Body]: Required"}
 	}
 	return in.Body, nil
 }
 
-func createComment(r *request) (int, any, error) {
-	p, err := r.pull()
+func createComment(r *forge.Request) (int, any, error) {
+	p, err := r.Pull("n")
 	if err != nil {
 		return 0, nil, err
 	}
-	body, err := r.body()
+	body, err := body(r)
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusCreated, r.repo.commentJSON(p, r.repo.addComment(p, r.user.login, body)), nil
+	return http.StatusCreated, commentJSON(r.Repo, p, r.Repo.AddComment(p, r.User.Login, body)), nil
 }
 
 // findComment finds a comment that the user may change.
-func (r *request) findComment() (*pull, *comment, error) {
+func findComment(r *forge.Request) (*forge.PullRequest, *forge.Comment, error) {
 	id, _ := strconv.ParseInt(r.PathValue("id"), 10, 64)
-	for _, p := range r.repo.pulls {
-		for _, c := range p.comments {
-			if c.id != id {
+	for _, p := range r.Repo.PullRequests {
+		for _, c := range p.Comments {
+			if c.ID != id {
 				continue
 			}
-			if c.author != r.user.login && !r.repo.canWrite(r.user) {
-				return nil, nil, &apiError{http.StatusForbidden, "user should be the author"}
+			if c.Author != r.User.Login && !r.Repo.CanWrite(r.User) {
+				return nil, nil, &forge.Error{Status: http.StatusForbidden, Message: "user should be the author"}
 			}
 			return p, c, nil
 		}
 	}
-	return nil, nil, notFound()
+	return nil, nil, forge.NotFound()
 }
 
-func editComment(r *request) (int, any, error) {
-	p, c, err := r.findComment()
+func editComment(r *forge.Request) (int, any, error) {
+	p, c, err := findComment(r)
 	if err != nil {
 		return 0, nil, err
 	}
-	body, err := r.body()
+	body, err := body(r)
 	if err != nil {
 		return 0, nil, err
 	}
-	r.repo.editComment(p, c, body, r.user.login)
-	return http.StatusOK, r.repo.commentJSON(p, c), nil
+	r.Repo.ChangeComment(p, c, body, r.User.Login)
+	return http.StatusOK, commentJSON(r.Repo, p, c), nil
 }
 
-func deleteComment(r *request) (int, any, error) {
-	p, c, err := r.findComment()
+func deleteComment(r *forge.Request) (int, any, error) {
+	p, c, err := findComment(r)
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusNoContent, nil, r.repo.deleteComment(p, c.id, r.user.login)
+	return http.StatusNoContent, nil, r.Repo.RemoveComment(p, c.ID, r.User.Login)
 }
 
-func createStatus(r *request) (int, any, error) {
-	if err := r.mustWrite(); err != nil {
+func createStatus(r *forge.Request) (int, any, error) {
+	if err := r.MustWrite(); err != nil {
 		return 0, nil, err
 	}
 	sha := r.PathValue("sha")
 	if b, err := hex.DecodeString(sha); err != nil || len(b) != 20 {
-		return 0, nil, notFound()
+		return 0, nil, forge.NotFound()
 	}
 	var in struct {
 		State       string `json:"state"`
@@ -307,22 +299,22 @@ func createStatus(r *request) (int, any, error) {
 		Description string `json:"description"`
 		TargetURL   string `json:"target_url"`
 	}
-	if err := r.read(&in); err != nil {
+	if err := r.Read(&in); err != nil {
 		return 0, nil, err
 	}
 	if !slices.Contains([]string{"pending", "success", "error", "failure", "warning"}, in.State) {
-		return 0, nil, &apiError{http.StatusUnprocessableEntity, "invalid state " + in.State}
+		return 0, nil, &forge.Error{Status: http.StatusUnprocessableEntity, Message: "invalid state " + in.State}
 	}
-	st := status{id: r.s.id(), author: r.user.login, at: r.s.cfg.Now(),
-		state: in.State, context: in.Context, text: in.Description, target: in.TargetURL}
-	r.repo.statuses[sha] = append(r.repo.statuses[sha], st)
-	return http.StatusCreated, r.repo.statusJSON(sha, st), nil
+	st := forge.StatusEntry{ID: r.Server.NextID(), Author: r.User.Login, At: r.Server.Now(),
+		State: in.State, Context: in.Context, Text: in.Description, Target: in.TargetURL}
+	r.Repo.StatusesOf[sha] = append(r.Repo.StatusesOf[sha], st)
+	return http.StatusCreated, statusJSON(r.Repo, sha, st), nil
 }
 
-func listStatuses(r *request) (int, any, error) {
+func listStatuses(r *forge.Request) (int, any, error) {
 	out := []object{}
-	for _, st := range r.repo.statuses[r.PathValue("sha")] {
-		out = append(out, r.repo.statusJSON(r.PathValue("sha"), st))
+	for _, st := range r.Repo.StatusesOf[r.PathValue("sha")] {
+		out = append(out, statusJSON(r.Repo, r.PathValue("sha"), st))
 	}
 	slices.Reverse(out) // the latest first
 	return http.StatusOK, page(r, out), nil

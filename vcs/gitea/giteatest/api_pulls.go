@@ -9,66 +9,76 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/vcs/vcstest/forge"
 	"holdfast/vcs/vcstest/gittest"
 )
 
-func listPulls(r *request) (int, any, error) {
+func listPulls(r *forge.Request) (int, any, error) {
 	state := cmp.Or(r.URL.Query().Get("state"), "open")
-	pulls := slices.DeleteFunc(r.repo.sorted(), func(p *pull) bool { return state != "all" && p.state != state })
-	slices.SortStableFunc(pulls, func(a, b *pull) int {
+	pulls := slices.DeleteFunc(r.Repo.Sorted(), func(p *forge.PullRequest) bool { return state != "all" && p.State != state })
+	slices.SortStableFunc(pulls, func(a, b *forge.PullRequest) int {
 		if r.URL.Query().Get("sort") == "recentupdate" {
-			return cmp.Or(b.updated.Truncate(time.Second).Compare(a.updated.Truncate(time.Second)), b.number-a.number)
+			return cmp.Or(b.Updated.Truncate(time.Second).Compare(a.Updated.Truncate(time.Second)), b.Number-a.Number)
 		}
-		return b.number - a.number
+		return b.Number - a.Number
 	})
 	out := []object{}
 	for _, p := range page(r, pulls) {
-		out = append(out, r.repo.pullJSON(p))
+		out = append(out, pullJSON(r.Repo, p))
 	}
 	return http.StatusOK, out, nil
 }
 
-func createPull(r *request) (int, any, error) {
+func createPull(r *forge.Request) (int, any, error) {
 	var in struct {
 		Title, Head, Base, Body string
 	}
-	if err := r.read(&in); err != nil {
+	if err := r.Read(&in); err != nil {
 		return 0, nil, err
 	}
 	for name, value := range map[string]string{"Title": in.Title, "Head": in.Head, "Base": in.Base} {
 		if value == "" {
-			return 0, nil, &apiError{http.StatusUnprocessableEntity, "[" + name + "]: Required"}
+			return 0, nil, &forge.Error{Status: http.StatusUnprocessableEntity, Message: "[" + name + "]: Required"}
 		}
 	}
 	// Who only reads a public repository proposes from a fork.
 	fork, _, ofFork := strings.Cut(in.Head, ":")
-	if !r.user.isAdmin && r.repo.permissions[r.user.login] == "" && (!ofFork || fork != r.user.login) {
-		return 0, nil, &apiError{http.StatusForbidden, "user must be a collaborator"}
+	if !r.User.IsAdmin && r.Repo.Permissions[r.User.Login] == "" && (!ofFork || fork != r.User.Login) {
+		return 0, nil, &forge.Error{Status: http.StatusForbidden, Message: "user must be a collaborator"}
 	}
-	p, err := r.repo.openPull(OpenPull{Head: in.Head, Base: in.Base, Title: in.Title, Body: in.Body, Author: r.user.login})
-	if errors.Is(err, gittest.ErrNoBranch) {
-		return 0, nil, notFound()
+	p, err := r.Repo.Propose(OpenPull{Head: in.Head, Base: in.Base, Title: in.Title, Body: in.Body, Author: r.User.Login})
+	var exists *forge.ErrExists
+	switch {
+	case errors.Is(err, gittest.ErrNoBranch):
+		return 0, nil, forge.NotFound()
+	case errors.Is(err, forge.ErrSame):
+		err = errors.New("Invalid PullRequest: There are no changes between the head and the base") //lint:ignore ST1005 Gitea's own words
+	case errors.As(err, &exists):
+		o := exists.Pull
+		err = &forge.Error{Status: http.StatusConflict, Message: fmt.Sprintf(
+			"pull request already exists for these targets [id: %d, issue_id: %d, head_repo_id: %d, base_repo_id: %d, head_branch: %s, base_branch: %s]",
+			o.ID, o.Number, o.HeadRepo.ID, r.Repo.ID, o.Head, o.Base)}
 	}
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusCreated, r.repo.pullJSON(p), nil
+	return http.StatusCreated, pullJSON(r.Repo, p), nil
 }
 
-func getPull(r *request) (int, any, error) {
-	p, err := r.pull()
+func getPull(r *forge.Request) (int, any, error) {
+	p, err := r.Pull("n")
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusOK, r.repo.pullJSON(p), nil
+	return http.StatusOK, pullJSON(r.Repo, p), nil
 }
 
-func editPull(r *request) (int, any, error) {
-	p, err := r.pull()
+func editPull(r *forge.Request) (int, any, error) {
+	p, err := r.Pull("n")
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := r.mustWrite(); err != nil && p.author != r.user.login {
+	if err := r.MustWrite(); err != nil && p.Author != r.User.Login {
 		return 0, nil, err
 	}
 	var in struct {
@@ -76,30 +86,64 @@ func editPull(r *request) (int, any, error) {
 		Body  *string `json:"body"`
 		State string  `json:"state"`
 	}
-	if err := r.read(&in); err != nil {
+	if err := r.Read(&in); err != nil {
 		return 0, nil, err
 	}
 	if in.Body != nil {
-		p.body = *in.Body
+		p.Body = *in.Body
 	}
-	if in.Title != "" && in.Title != p.title {
-		r.repo.retitle(p, in.Title, r.user.login)
+	if in.Title != "" && in.Title != p.Title {
+		r.Repo.SetTitle(p, in.Title, r.User.Login)
 	}
 	switch {
-	case in.State != "" && p.merged:
-		return 0, nil, &apiError{http.StatusPreconditionFailed, "cannot change state of this pull request, it was already merged"}
-	case in.State == "closed" && p.state == "open":
-		r.repo.close(p, r.user.login)
-	case in.State == "open" && p.state == "closed":
-		r.repo.reopen(p, r.user.login)
+	case in.State != "" && p.Merged:
+		return 0, nil, &forge.Error{Status: http.StatusPreconditionFailed, Message: "cannot change state of this pull request, it was already merged"}
+	case in.State == "closed" && p.State == "open":
+		r.Repo.End(p, r.User.Login)
+	case in.State == "open" && p.State == "closed":
+		r.Repo.Restart(p, r.User.Login)
 	case in.State != "" && in.State != "open" && in.State != "closed":
-		return 0, nil, &apiError{http.StatusPreconditionFailed, "unknown state: " + in.State}
+		return 0, nil, &forge.Error{Status: http.StatusPreconditionFailed, Message: "unknown state: " + in.State}
 	}
-	return http.StatusCreated, r.repo.pullJSON(p), nil
+	return http.StatusCreated, pullJSON(r.Repo, p), nil
 }
 
-func mergePull(r *request) (int, any, error) {
-	p, err := r.pull()
+// land merges, if the head is still the commit head (empty: whatever it is). The
+// refusals and their order are Gitea's.
+func land(r *Repository, p *forge.PullRequest, login, method, head string) error {
+	refused := func(status int, message string) error { return &forge.Error{Status: status, Message: message} }
+	u := r.Server.Users[login]
+	switch {
+	case p.Merged:
+		return refused(http.StatusMethodNotAllowed, "")
+	case p.State != "open":
+		return forge.NotFound()
+	case u == nil || !r.CanWrite(u):
+		return refused(http.StatusMethodNotAllowed, "User not allowed to merge PR")
+	case draft(p):
+		return refused(http.StatusMethodNotAllowed, "Work in progress PRs cannot be merged")
+	case !canMerge(r, p):
+		return refused(http.StatusMethodNotAllowed, "Please try again later")
+	case !slices.Contains([]string{"", "merge", "squash", "rebase", "fast-forward-only"}, method):
+		return refused(http.StatusMethodNotAllowed, method+" is not allowed an allowed merge style for this repository")
+	case head != "" && head != r.HeadSHA(p):
+		return refused(http.StatusConflict, "head out of date")
+	}
+	return r.Land(p, login, method)
+}
+
+// draft knows Gitea's default prefixes of a title.
+func draft(p *forge.PullRequest) bool {
+	t := strings.ToUpper(p.Title)
+	return strings.HasPrefix(t, "WIP:") || strings.HasPrefix(t, "[WIP]")
+}
+
+func canMerge(r *Repository, p *forge.PullRequest) bool {
+	return r.CanMerge(p) && (p.Merged || p.Mergeable != nil || !draft(p))
+}
+
+func mergePull(r *forge.Request) (int, any, error) {
+	p, err := r.Pull("n")
 	if err != nil {
 		return 0, nil, err
 	}
@@ -108,11 +152,11 @@ func mergePull(r *request) (int, any, error) {
 		HeadCommitID string `json:"head_commit_id"`
 		DeleteBranch bool   `json:"delete_branch_after_merge"`
 	}
-	if err := r.read(&in); err != nil {
+	if err := r.Read(&in); err != nil {
 		return 0, nil, err
 	}
-	var refused *apiError
-	switch err := r.repo.mergePull(p, r.user.login, in.Do, in.HeadCommitID); {
+	var refused *forge.Error
+	switch err := land(r.Repo, p, r.User.Login, in.Do, in.HeadCommitID); {
 	case errors.As(err, &refused):
 		return 0, nil, refused
 	case errors.Is(err, gittest.ErrConflict):
@@ -122,33 +166,33 @@ func mergePull(r *request) (int, any, error) {
 			"StdErr": "", "Err": object{},
 		}, nil
 	case err != nil:
-		return 0, nil, &apiError{http.StatusConflict, err.Error()}
+		return 0, nil, &forge.Error{Status: http.StatusConflict, Message: err.Error()}
 	}
 	used := false // Gitea keeps a branch that other pull requests come from
-	r.repo.eachFrom(p.head, func(*Repository, *pull) { used = true })
-	if in.DeleteBranch && p.headRepo == r.repo && !used {
-		if old, err := r.repo.Git.Repo.Head(p.head); err == nil {
-			r.repo.Git.DeleteBranch(p.head)
-			r.repo.moved(r.user.login, gittest.Update{Ref: "refs/heads/" + p.head, Old: old})
+	r.Repo.EachFrom(p.Head, func(*Repository, *forge.PullRequest) { used = true })
+	if in.DeleteBranch && p.HeadRepo == r.Repo && !used {
+		if old, err := r.Repo.Git.Repo.Head(p.Head); err == nil {
+			r.Repo.Git.DeleteBranch(p.Head)
+			r.Repo.Moved(r.User.Login, gittest.Update{Ref: "refs/heads/" + p.Head, Old: old})
 		}
 	}
 	return http.StatusOK, nil, nil
 }
 
-func listReviews(r *request) (int, any, error) {
-	p, err := r.pull()
+func listReviews(r *forge.Request) (int, any, error) {
+	p, err := r.Pull("n")
 	if err != nil {
 		return 0, nil, err
 	}
 	out := []object{}
-	for _, v := range p.reviews {
-		out = append(out, r.repo.reviewJSON(p, v))
+	for _, v := range p.Reviews {
+		out = append(out, reviewJSON(r.Repo, p, v))
 	}
 	return http.StatusOK, page(r, out), nil
 }
 
-func createReview(r *request) (int, any, error) {
-	p, err := r.pull()
+func createReview(r *forge.Request) (int, any, error) {
+	p, err := r.Pull("n")
 	if err != nil {
 		return 0, nil, err
 	}
@@ -156,11 +200,11 @@ func createReview(r *request) (int, any, error) {
 		Event string `json:"event"`
 		Body  string `json:"body"`
 	}
-	if err := r.read(&in); err != nil {
+	if err := r.Read(&in); err != nil {
 		return 0, nil, err
 	}
-	if p.author == r.user.login && in.Event != "COMMENT" {
-		return 0, nil, &apiError{http.StatusUnprocessableEntity, "approve or reject your own pull is not allowed"}
+	if p.Author == r.User.Login && in.Event != "COMMENT" {
+		return 0, nil, &forge.Error{Status: http.StatusUnprocessableEntity, Message: "approve or reject your own pull is not allowed"}
 	}
-	return http.StatusOK, r.repo.reviewJSON(p, r.repo.addReview(p, r.user.login, in.Event, in.Body)), nil
+	return http.StatusOK, reviewJSON(r.Repo, p, r.Repo.AddReview(p, r.User.Login, in.Event, in.Body)), nil
 }

@@ -1,7 +1,6 @@
-package giteatest
+package forge
 
 import (
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -16,7 +15,7 @@ func (s *Server) withinLimit(w http.ResponseWriter, r *http.Request) bool {
 	if s.cfg.Limit <= 0 {
 		return true
 	}
-	now := s.cfg.Now()
+	now := s.Now()
 	s.mu.Lock()
 	s.passed = slices.DeleteFunc(s.passed, func(t time.Time) bool { return now.Sub(t) >= s.cfg.Window })
 	var wait time.Duration
@@ -25,33 +24,45 @@ func (s *Server) withinLimit(w http.ResponseWriter, r *http.Request) bool {
 	} else {
 		wait = s.passed[0].Add(s.cfg.Window).Sub(now)
 	}
+	left, reset := s.cfg.Limit-len(s.passed), s.passed[0].Add(s.cfg.Window)
 	s.mu.Unlock()
+	if s.dialect.Limits != nil {
+		s.dialect.Limits(w.Header(), s.cfg.Limit, left, reset)
+	}
 	if wait <= 0 {
 		return true
 	}
 	s.add(r, Call{Status: http.StatusTooManyRequests, Over: true})
-	w.Header().Set("Retry-After", fmt.Sprint(int64((wait+time.Second-1)/time.Second)))
-	http.Error(w, http.StatusText(http.StatusTooManyRequests), http.StatusTooManyRequests)
+	s.dialect.Refuse(w, http.StatusTooManyRequests, "too many requests", wait)
 	return false
+}
+
+// free takes back what an answer of 304 counted.
+func (s *Server) free(status int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if status == http.StatusNotModified && s.dialect.FreeNotModified && len(s.passed) > 0 {
+		s.passed = s.passed[:len(s.passed)-1]
+	}
 }
 
 func (s *Server) record(r *http.Request, status int) { s.add(r, Call{Status: status}) }
 
 // add keeps a call, of which c has what r does not tell.
 func (s *Server) add(r *http.Request, c Call) {
-	c.Method, c.Path, c.At = r.Method, strings.TrimPrefix(r.URL.Path, "/api/v1"), s.cfg.Now()
+	c.Method, c.Path, c.At = r.Method, strings.TrimPrefix(r.URL.Path, s.dialect.Prefix), s.Now()
 	if !gittest.IsGit(r) {
 		_, pattern := s.api.Handler(r)
 		_, route, _ := strings.Cut(pattern, " ")
 		c.Route = "unknown"
 		if route != "" {
-			c.Route = strings.TrimPrefix(route, "/api/v1")
+			c.Route = strings.TrimPrefix(route, s.dialect.Prefix)
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if u := s.userOf(r); u != nil {
-		c.User = u.login
+	if u := s.UserOf(r); u != nil {
+		c.User = u.Login
 	}
 	s.calls = append(s.calls, c)
 }
@@ -74,12 +85,16 @@ func (s *Server) Calls(method, part string) []Call {
 type Count struct {
 	Total   int
 	Refused int // of these, for Config.Limit
+	Same    int // of these, answered with 304 Not Modified
 }
 
-func (c *Count) add(over bool) {
+func (c *Count) add(call Call) {
 	c.Total++
-	if over {
+	if call.Over {
 		c.Refused++
+	}
+	if call.Status == http.StatusNotModified {
+		c.Same++
 	}
 }
 
@@ -100,9 +115,9 @@ func (s *Server) Requests() Requests {
 		if c.Route == "" {
 			continue
 		}
-		all.add(c.Over)
+		all.add(c)
 		of := all.Routes[c.Method+" "+c.Route]
-		of.add(c.Over)
+		of.add(c)
 		all.Routes[c.Method+" "+c.Route] = of
 	}
 	return all

@@ -1,4 +1,4 @@
-package giteatest
+package forge
 
 import (
 	"fmt"
@@ -87,14 +87,13 @@ func (f *Fault) answer(s *Server, w http.ResponseWriter, r *http.Request) {
 	switch kind {
 	case Fail500:
 		s.record(r, http.StatusInternalServerError)
-		writeJSON(w, http.StatusInternalServerError, object{"message": "database is locked", "url": s.cfg.PublicURL + "/api/swagger"})
+		s.dialect.Refuse(w, http.StatusInternalServerError, "database is locked", 0)
 	case RateLimit:
 		s.record(r, http.StatusTooManyRequests)
-		w.Header().Set("Retry-After", fmt.Sprint(int(f.RetryAfter/time.Second)))
-		writeJSON(w, http.StatusTooManyRequests, object{"message": "too many requests"})
+		s.dialect.Refuse(w, http.StatusTooManyRequests, "too many requests", f.RetryAfter)
 	case Denied:
 		s.record(r, http.StatusUnauthorized)
-		writeJSON(w, http.StatusUnauthorized, object{"message": "invalid username, password or token", "url": s.cfg.PublicURL + "/api/swagger"})
+		s.dialect.Refuse(w, http.StatusUnauthorized, "invalid username, password or token", 0)
 	case Hang:
 		s.record(r, 0)
 		select {
@@ -107,6 +106,7 @@ func (f *Fault) answer(s *Server, w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
 		fmt.Fprint(w, "<!doctype html><title>Sign in</title><p>Sign in to go on.")
 	case Truncated:
+		r.Header.Del("If-None-Match") // "as before" cannot be half
 		rec := httptest.NewRecorder()
 		s.serveAPI(rec, r)
 		w.Header().Set("Content-Type", "application/json")

@@ -1,11 +1,10 @@
-package giteatest
+package forge
 
 import (
 	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
-	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -15,13 +14,15 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"holdfast/vcs/vcstest/gittest"
 )
 
 // Delivery is one webhook.
 type Delivery struct {
-	ID       string // X-Gitea-Delivery
-	Event    string // X-Gitea-Event, such as "pull_request"
-	Type     string // X-Gitea-Event-Type, such as "pull_request_sync"
+	ID       string
+	Event    string // as its header names it, such as "pull_request"
+	Type     string // the dialect's own finer name; may be empty
 	Action   string // the body's, such as "opened"; empty for push
 	URL      string
 	Header   http.Header
@@ -29,7 +30,7 @@ type Delivery struct {
 	Attempts []Attempt
 }
 
-// Attempt is one try to deliver. Gitea itself makes one and no more.
+// Attempt is one try to deliver.
 type Attempt struct {
 	Status int   // 0 where there was no answer
 	Err    error // why there was none
@@ -195,13 +196,18 @@ func (s *Server) Redeliver(id string, times int) []Attempt {
 	return s.Send(slices.Repeat([]string{id}, times)...)
 }
 
-// Replay sends a webhook again as Gitea's "Replay" button does: same body,
+// Replay sends a webhook again as a host's button for it does: same body,
 // new id.
 func (s *Server) Replay(id string) Attempt {
 	s.t.Helper()
 	d := s.take(id)
 	h := d.Header.Clone()
-	setDelivery(h, newUUID())
+	id = NewID()
+	for name, values := range h {
+		if len(values) == 1 && values[0] == d.ID {
+			h.Set(name, id)
+		}
+	}
 	return s.post(d, h)
 }
 
@@ -231,55 +237,80 @@ func (s *Server) take(id string) *Delivery {
 			return d
 		}
 	}
-	s.t.Fatalf("fake gitea: no delivery %s", id)
+	s.t.Fatalf("fake %s: no delivery %s", s.dialect.Name, id)
 	return nil
 }
 
-// notify makes a signed webhook and queues it. Called with s.mu held.
-func (r *Repository) notify(event, eventType string, body object) {
-	if r.hookURL == "" {
+// What somebody did.
+const (
+	ActionPush    = "push"
+	ActionCreate  = "create" // a branch
+	ActionDelete  = "delete" // a branch
+	ActionPull    = "pull"   // Name is opened, edited, synchronized, draft, ready, closed, reopened
+	ActionComment = "comment"
+	ActionReview  = "review"
+	ActionQueue   = "queue" // a merge group wants checks; Update has its ref
+)
+
+// Action is what somebody did.
+type Action struct {
+	Kind, Name string
+	Login      string
+	Branch     string
+	Update     gittest.Update
+	Pull       *PullRequest
+	Before     string // the head before, of a synchronized one
+	Comment    *Comment
+	Review     *Review
+}
+
+// Message is a webhook to be sent.
+type Message struct {
+	ID     string // of the delivery
+	Event  string
+	Type   string
+	Header http.Header
+	Body   []byte
+}
+
+// tell queues the webhooks that follow from an action. The lock is held.
+func (r *Repository) tell(a Action) {
+	if r.HookURL == "" {
 		return
 	}
-	data, err := json.MarshalIndent(body, "", "  ")
+	for _, m := range r.Server.dialect.Hooks(r, a) {
+		var body struct{ Action string }
+		_ = json.Unmarshal(m.Body, &body) // lists have none
+		r.Server.hooks.add(&Delivery{ID: m.ID, Event: m.Event, Type: m.Type, Action: body.Action, URL: r.HookURL, Header: m.Header, Body: m.Body})
+	}
+}
+
+// JSON is a body; v is made of maps and plain values.
+func JSON(v any) []byte {
+	data, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
-		panic(err) // maps of plain values
+		panic(err)
 	}
-	d := &Delivery{ID: newUUID(), Event: event, Type: eventType, URL: r.hookURL, Body: data}
-	d.Action, _ = body["action"].(string)
-	d.Header = Sign(r.s.Secret, data)
-	d.Header.Set("Content-Type", "application/json")
-	setDelivery(d.Header, d.ID)
-	for _, prefix := range []string{"X-GitHub", "X-Gitea", "X-Gogs"} {
-		d.Header.Set(prefix+"-Event", event)
-		d.Header.Set(prefix+"-Event-Type", eventType)
-	}
-	d.Header.Set("X-GitHub-Hook-Installation-Target-Type", "repository")
-	d.Header.Set("X-Gitea-Hook-Installation-Target-Type", "repository")
-	r.s.hooks.add(d)
+	return data
 }
 
-// Sign returns the signature headers that Gitea sends with body.
-func Sign(secret string, body []byte) http.Header {
-	sum256 := hmac.New(sha256.New, []byte(secret))
-	sum256.Write(body)
-	sum1 := hmac.New(sha1.New, []byte(secret))
-	sum1.Write(body)
-	hex256 := hex.EncodeToString(sum256.Sum(nil))
-	h := http.Header{}
-	h.Set("X-Gitea-Signature", hex256)
-	h.Set("X-Gogs-Signature", hex256)
-	h.Set("X-Hub-Signature", "sha1="+hex.EncodeToString(sum1.Sum(nil)))
-	h.Set("X-Hub-Signature-256", "sha256="+hex256)
-	return h
+// MAC is the hexadecimal HMAC-SHA256 of body.
+func MAC(secret string, body []byte) string {
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write(body)
+	return hex.EncodeToString(mac.Sum(nil))
 }
 
-func setDelivery(h http.Header, id string) {
-	for _, prefix := range []string{"X-GitHub", "X-Gitea", "X-Gogs"} {
-		h.Set(prefix+"-Delivery", id)
+// SigningSecret is what the repository's webhooks are signed with.
+func (r *Repository) SigningSecret() string {
+	if r.HookSecret != "" {
+		return r.HookSecret
 	}
+	return r.Server.Secret
 }
 
-func newUUID() string {
+// NewID is a delivery's id.
+func NewID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
