@@ -31,15 +31,10 @@ func (h *Host) Mergeable(ctx context.Context, r vcs.Repository, number int) (boo
 // was merged with that head already is a success: the answer to an earlier try
 // may have been lost.
 func (h *Host) Merge(ctx context.Context, r vcs.Repository, number int, sha, method string) error {
-	style := sdk.MergeStyle(method)
-	switch style {
-	case sdk.MergeStyleMerge, sdk.MergeStyleSquash, sdk.MergeStyleRebase:
-	default:
-		return fmt.Errorf("merge %s#%d: method %q is not merge, squash or rebase", r, number, method)
+	if err := transport.CheckMerge(sha, method); err != nil {
+		return fmt.Errorf("merge %s#%d: %w", r, number, err)
 	}
-	if !transport.IsSHA(sha) {
-		return fmt.Errorf("merge %s#%d: head %q is not a commit id", r, number, sha)
-	}
+	style := sdk.MergeStyle(method) // the words are the same
 	c, err := h.client(ctx)
 	if err != nil {
 		return err

@@ -3,10 +3,7 @@ package gitea
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"strings"
-	"unicode/utf8"
 
 	sdk "code.gitea.io/sdk/gitea"
 
@@ -29,18 +26,15 @@ func (h *Host) OpenPull(ctx context.Context, r vcs.Repository, n vcs.NewPull) (v
 }
 
 func (h *Host) openPull(ctx context.Context, r vcs.Repository, n vcs.NewPull) (vcs.PullRequest, error) {
-	for _, branch := range []string{n.Branch, n.Base} {
-		// OWNER:BRANCH is another repository's.
-		if branch == "" || strings.ContainsFunc(branch, func(r rune) bool { return r <= ' ' || r == 0x7f || r == ':' }) {
-			return vcs.PullRequest{}, fmt.Errorf("%q is not a branch's name", branch)
-		}
+	if err := transport.CheckBranches(n); err != nil {
+		return vcs.PullRequest{}, err
 	}
 	c, err := h.client(ctx)
 	if err != nil {
 		return vcs.PullRequest{}, err
 	}
 	p, _, err := c.CreatePullRequest(r.Owner, r.Name, sdk.CreatePullRequestOption{
-		Head: n.Branch, Base: n.Base, Title: title(n), Body: cutText(transport.Storable(n.Body), maxComment),
+		Head: n.Branch, Base: n.Base, Title: transport.Title(n, maxTitle), Body: transport.CutText(transport.Storable(n.Body), maxComment),
 	})
 	var re *transport.Error
 	if errors.As(err, &re) && re.Status == http.StatusConflict {
@@ -69,26 +63,4 @@ func (h *Host) openFrom(ctx context.Context, r vcs.Repository, n vcs.NewPull, ex
 		return vcs.PullRequest{}, exists // it was closed meanwhile
 	}
 	return convertPull(r, found)
-}
-
-// title is one line that the host stores whole.
-func title(n vcs.NewPull) string {
-	s := strings.Join(strings.FieldsFunc(transport.Storable(n.Title), func(r rune) bool { return r <= ' ' || r == 0x7f }), " ")
-	if s == "" {
-		s = n.Branch
-	}
-	return transport.Cut(s, maxTitle)
-}
-
-// cutText shortens s to n bytes, the last of them "…" where any were lost.
-func cutText(s string, n int) string {
-	const end = "…"
-	if len(s) <= n {
-		return s
-	}
-	n -= len(end)
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n] + end
 }

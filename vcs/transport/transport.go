@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"holdfast/vcs"
@@ -144,14 +145,43 @@ func sameHost(req *http.Request, via []*http.Request) error {
 	return nil
 }
 
+// minAway is the shortest time for which a limited host is left alone: what is
+// shorter is over before the next request.
+const minAway = 2 * time.Second
+
 // transport turns an answer that is not a success into an *Error and bounds
-// bodies.
+// bodies. A host that said when it answers again is not asked before.
 type transport struct {
 	next http.RoundTripper
 	cfg  Config
+
+	mu   sync.Mutex
+	away time.Time
+}
+
+// limited returns the limit that holds still; nil where there is none.
+func (t *transport) limited() *vcs.RateLimitError {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.cfg.Now().Before(t.away) {
+		return nil
+	}
+	return &vcs.RateLimitError{RetryAt: t.away}
+}
+
+// leave has the host left alone until a time.
+func (t *transport) leave(until time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if until.Sub(t.cfg.Now()) >= minAway && until.After(t.away) {
+		t.away = until
+	}
 }
 
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if limit := t.limited(); limit != nil {
+		return nil, &Error{Method: req.Method, Path: req.URL.Path, Status: http.StatusTooManyRequests, Message: "not asked, as it said to stay away", Kind: limit}
+	}
 	resp, err := t.next.RoundTrip(req)
 	if err != nil {
 		return nil, err
@@ -163,9 +193,13 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	defer resp.Body.Close()
 	// A body that ends early still leaves the status to report.
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	kind := t.kind(resp, body)
+	if limit, ok := kind.(*vcs.RateLimitError); ok {
+		t.leave(limit.RetryAt)
+	}
 	return nil, &Error{
 		Method: req.Method, Path: req.URL.Path, Status: resp.StatusCode,
-		Message: Message(body), Kind: t.kind(resp, body), Header: resp.Header, Body: body, hint: t.cfg.Hint,
+		Message: Message(body), Kind: kind, Header: resp.Header, Body: body, hint: t.cfg.Hint,
 	}
 }
 
