@@ -53,6 +53,7 @@ var mayImport = map[string][]string{
 	"vcs/vcstest":         {"vcs", "vcs/vcstest/..."},
 	"vcs/vcstest/gittest": {"vcs"},
 	"vcs/vcstest/forge":   {"vcs", "vcs/vcstest/..."},
+	"vcs/vcstest/harness": {"vcs", "vcs/vcstest/..."},
 	"vcs/gitea/giteatest": {"vcs", "vcs/vcstest/..."},
 
 	"vcs/github/githubtest":       {"vcs", "vcs/vcstest/..."},

@@ -61,6 +61,46 @@ type Reopener interface {
 	Reopen(number int)
 }
 
+// ForcePusher is a harness that can replace a branch's commits.
+type ForcePusher interface {
+	// ForcePush moves branch to a commit of files on main that does not contain
+	// what it had, and returns it.
+	ForcePush(branch string, files map[string]string) (sha string)
+}
+
+// Retargeter is a harness that can have a pull request go to another branch.
+type Retargeter interface {
+	Retarget(number int, base string)
+}
+
+// MergerBy is a harness that can merge in other ways.
+type MergerBy interface {
+	// MergeBy merges by "squash" or "rebase" and returns the commit that main is
+	// at.
+	MergeBy(number int, method string) (sha string)
+}
+
+// Renamer is a harness that can rename the repository; Repository then returns
+// the new name.
+type Renamer interface {
+	Rename(name string)
+}
+
+// Remover is a harness that can make the repository disappear.
+type Remover interface {
+	Remove()
+}
+
+// Neighbour is a harness that can make another repository of the same owner.
+type Neighbour interface {
+	Beside(name string)
+}
+
+// Editor is a harness whose comments can be edited.
+type Editor interface {
+	EditAs(user string, number int, id int64, body string)
+}
+
 // Granter is a harness whose host has users with permissions.
 type Granter interface {
 	Grant(user string, p vcs.Permission)
@@ -156,6 +196,20 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"OpenerConcurrent", testOpenerConcurrent},
 		{"Webhooks", testWebhooks},
 		{"WebhookSignature", testWebhookSignature},
+		{"Redelivered", testRedelivered},
+		{"WebhookDamaged", testWebhookDamaged},
+		{"ForcePushed", testForcePushed},
+		{"Retargeted", testRetargeted},
+		{"MergedBy", testMergedBy},
+		{"Renamed", testRenamed},
+		{"Removed", testRemoved},
+		{"CommentsSince", testCommentsSince},
+		{"Acknowledge", testAcknowledge},
+		{"Deployments", testDeployments},
+		{"Lister", testLister},
+		{"Grants", testGrants},
+		{"Hooks", testHooks},
+		{"Sizes", testSizes},
 		{"Faults", testFaults},
 		{"Canceled", testCanceled},
 		{"Concurrent", testConcurrent},
