@@ -26,6 +26,9 @@ type Request struct {
 	Repo   *Repository // nil where the route names none
 }
 
+// ErrAnswered says that a handler has answered by itself.
+var ErrAnswered = errors.New("answered")
+
 // Handler answers a request. An *Error is answered by the dialect's Refuse, any
 // other error as 422.
 type Handler func(*Request) (status int, answer any, err error)
@@ -50,6 +53,9 @@ func (s *Server) Serve(path func(*http.Request) string, h Handler) http.HandlerF
 		}
 		if err == nil {
 			status, answer, err = h(req)
+		}
+		if errors.Is(err, ErrAnswered) {
+			return
 		}
 		if err != nil {
 			e := &Error{http.StatusUnprocessableEntity, err.Error()}

@@ -273,8 +273,8 @@ type Message struct {
 	Body   []byte
 }
 
-// tell queues the webhooks that follow from an action. The lock is held.
-func (r *Repository) tell(a Action) {
+// Tell queues the webhooks that follow from an action. The lock is held.
+func (r *Repository) Tell(a Action) {
 	if r.HookURL == "" {
 		return
 	}

@@ -103,7 +103,7 @@ func (r *Repository) Propose(o OpenPull) (*PullRequest, error) {
 	}
 	r.PullRequests[p.Number] = p
 	r.setPullRef(p, sha)
-	r.tell(Action{Kind: ActionPull, Name: "opened", Pull: p, Login: o.Author})
+	r.Tell(Action{Kind: ActionPull, Name: "opened", Pull: p, Login: o.Author})
 	return p, nil
 }
 
@@ -223,7 +223,7 @@ func (r *Repository) End(p *PullRequest, login string) {
 	}
 	p.State, p.Closed = "closed", r.Server.Now()
 	p.Updated = p.Closed
-	r.tell(Action{Kind: ActionPull, Name: "closed", Pull: p, Login: login})
+	r.Tell(Action{Kind: ActionPull, Name: "closed", Pull: p, Login: login})
 }
 
 // Close closes a pull request without a merge.
@@ -264,7 +264,7 @@ func (r *Repository) Restart(p *PullRequest, login string) {
 	if sha, err := p.HeadRepo.Git.Repo.Head(p.Head); err == nil {
 		r.setPullRef(p, sha)
 	}
-	r.tell(Action{Kind: ActionPull, Name: "reopened", Pull: p, Login: login})
+	r.Tell(Action{Kind: ActionPull, Name: "reopened", Pull: p, Login: login})
 }
 
 // Retitle changes a pull request's title.
@@ -279,7 +279,7 @@ func (r *Repository) Retitle(number int, title string) {
 // SetTitle changes the title. The lock is held.
 func (r *Repository) SetTitle(p *PullRequest, title, login string) {
 	p.Title, p.Updated = title, r.Server.Now()
-	r.tell(Action{Kind: ActionPull, Name: "edited", Pull: p, Login: login})
+	r.Tell(Action{Kind: ActionPull, Name: "edited", Pull: p, Login: login})
 }
 
 // SetDraft turns a pull request into a draft, or back.
@@ -291,7 +291,7 @@ func (r *Repository) SetDraft(number int, draft bool) {
 		if draft {
 			name = "draft"
 		}
-		r.tell(Action{Kind: ActionPull, Name: name, Pull: p, Login: r.Owner})
+		r.Tell(Action{Kind: ActionPull, Name: name, Pull: p, Login: r.Owner})
 		return nil
 	})
 }
@@ -304,7 +304,7 @@ func (r *Repository) Retarget(number int, base string) {
 			return err
 		}
 		p.Base, p.Updated = base, r.Server.Now()
-		r.tell(Action{Kind: ActionPull, Name: "edited", Pull: p, Login: r.Owner})
+		r.Tell(Action{Kind: ActionPull, Name: "edited", Pull: p, Login: r.Owner})
 		return nil
 	})
 }

@@ -175,14 +175,14 @@ func (r *Repository) Moved(login string, u gittest.Update) {
 		return
 	}
 	if u.New == "" {
-		r.tell(Action{Kind: ActionDelete, Branch: branch, Update: u, Login: login})
+		r.Tell(Action{Kind: ActionDelete, Branch: branch, Update: u, Login: login})
 		r.branchGone(login, branch)
 		return
 	}
 	if u.Old == "" {
-		r.tell(Action{Kind: ActionCreate, Branch: branch, Update: u, Login: login})
+		r.Tell(Action{Kind: ActionCreate, Branch: branch, Update: u, Login: login})
 	}
-	r.tell(Action{Kind: ActionPush, Branch: branch, Update: u, Login: login})
+	r.Tell(Action{Kind: ActionPush, Branch: branch, Update: u, Login: login})
 	r.EachFrom(branch, func(target *Repository, p *PullRequest) { target.synchronize(p, login, u.New) })
 }
 
@@ -231,7 +231,7 @@ func (r *Repository) synchronize(p *PullRequest, login, sha string) {
 		rev.Stale = true
 	}
 	p.Updated = r.Server.Now()
-	r.tell(Action{Kind: ActionPull, Name: "synchronized", Pull: p, Before: before, Login: login})
+	r.Tell(Action{Kind: ActionPull, Name: "synchronized", Pull: p, Before: before, Login: login})
 }
 
 // setPullRef keeps refs/pull/N/head, with the objects of a fork copied.

@@ -74,8 +74,8 @@ type Dialect struct {
 	Limits func(h http.Header, limit, left int, reset time.Time)
 	// FreeNotModified is set where answers of 304 do not count against the limit.
 	FreeNotModified bool
-	// Token finds the token of a request that has none in its Authorization
-	// header. May be nil.
+	// Token finds the token of a request whose Authorization header has none that
+	// is known. May be nil.
 	Token func(*http.Request) string
 }
 
@@ -294,15 +294,15 @@ func (s *Server) UserOf(r *http.Request) *User {
 	} else if _, password, ok := r.BasicAuth(); ok {
 		token = password
 	}
-	if token == "" && s.dialect.Token != nil {
-		token = s.dialect.Token(r)
+	if u := s.byToken(token); u != nil || s.dialect.Token == nil {
+		return u
 	}
-	return s.byToken(token)
+	return s.byToken(s.dialect.Token(r))
 }
 
-// AddToken gives a user another token. The lock is held.
+// AddToken gives a site administrator another token. The lock is held.
 func (s *Server) AddToken(login, token string) {
-	s.Users["token:"+token] = &User{ID: s.addUser(login, false).ID, Login: login, Token: token, IsAdmin: true}
+	s.Users["token:"+token] = &User{ID: s.addUser(login, true).ID, Login: login, Token: token, IsAdmin: true}
 }
 
 func (s *Server) byToken(token string) *User {

@@ -31,7 +31,7 @@ func (r *Repository) AddComment(p *PullRequest, login, body string) *Comment {
 	c := &Comment{ID: r.Server.NextID(), Author: login, Body: body, Created: now, Updated: now, Reactions: map[string]bool{}}
 	p.Comments = append(p.Comments, c)
 	p.Updated = now
-	r.tell(Action{Kind: ActionComment, Name: "created", Pull: p, Comment: c, Login: login})
+	r.Tell(Action{Kind: ActionComment, Name: "created", Pull: p, Comment: c, Login: login})
 	return c
 }
 
@@ -72,7 +72,7 @@ func (r *Repository) RemoveComment(p *PullRequest, id int64, login string) error
 	for i, c := range p.Comments {
 		if c.ID == id {
 			p.Comments = append(p.Comments[:i], p.Comments[i+1:]...)
-			r.tell(Action{Kind: ActionComment, Name: "deleted", Pull: p, Comment: c, Login: login})
+			r.Tell(Action{Kind: ActionComment, Name: "deleted", Pull: p, Comment: c, Login: login})
 			return nil
 		}
 	}
@@ -83,7 +83,7 @@ func (r *Repository) RemoveComment(p *PullRequest, id int64, login string) error
 func (r *Repository) ChangeComment(p *PullRequest, c *Comment, body, login string) {
 	c.Body, c.Updated = body, r.Server.Now()
 	c.Edits++
-	r.tell(Action{Kind: ActionComment, Name: "edited", Pull: p, Comment: c, Login: login})
+	r.Tell(Action{Kind: ActionComment, Name: "edited", Pull: p, Comment: c, Login: login})
 }
 
 // Review adds a review: state is "APPROVED", "REQUEST_CHANGES", "COMMENT",
@@ -111,7 +111,7 @@ func (r *Repository) AddReview(p *PullRequest, login, state, body string) *Revie
 	rev := &Review{ID: r.Server.NextID(), Author: login, State: state, Body: body, Commit: r.HeadSHA(p), At: now}
 	p.Reviews = append(p.Reviews, rev)
 	p.Updated = now
-	r.tell(Action{Kind: ActionReview, Name: "submitted", Pull: p, Review: rev, Login: login})
+	r.Tell(Action{Kind: ActionReview, Name: "submitted", Pull: p, Review: rev, Login: login})
 	return rev
 }
 
@@ -122,7 +122,7 @@ func (r *Repository) DismissReviews(number int, login string) {
 		for _, rev := range p.Reviews {
 			if rev.Author == login && !rev.Dismissed {
 				rev.Dismissed = true
-				r.tell(Action{Kind: ActionReview, Name: "dismissed", Pull: p, Review: rev, Login: login})
+				r.Tell(Action{Kind: ActionReview, Name: "dismissed", Pull: p, Review: rev, Login: login})
 			}
 		}
 		return nil
