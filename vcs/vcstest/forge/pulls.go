@@ -209,7 +209,7 @@ func (r *Repository) Land(p *PullRequest, login, method string) error {
 	if err != nil {
 		return err
 	}
-	p.Merged, p.MergeSHA, p.MergedBy = true, sha, login
+	p.Merged, p.MergeSHA, p.MergedBy, p.Method = true, sha, login, method
 	p.BaseSHA = sha
 	r.End(p, login)
 	r.Moved(login, gittest.Update{Ref: "refs/heads/" + p.Base, Old: old, New: sha})

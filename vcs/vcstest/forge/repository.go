@@ -53,6 +53,7 @@ type PullRequest struct {
 	Merged    bool
 	MergeSHA  string
 	MergedBy  string
+	Method    string // of the merge
 	BaseSHA   string // frozen when closed
 	Created   time.Time
 	Updated   time.Time
