@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -12,6 +14,8 @@ import (
 	"holdfast/vcs"
 	"holdfast/vcs/git"
 	"holdfast/vcs/gitea"
+	"holdfast/vcs/github"
+	"holdfast/vcs/gitlab"
 	"holdfast/vcs/plaingit"
 )
 
@@ -66,10 +70,33 @@ func openHosts(s Settings, st *store.Store, mirrors *git.Mirrors) (hosts, error)
 // openForge opens a host with an API. It makes no request.
 func openForge(c HostSettings) (vcs.Host, error) {
 	switch c.Type {
+	case "github":
+		return openGitHub(c)
+	case "gitlab":
+		var ca []byte
+		if c.CAFile != "" {
+			var err error
+			if ca, err = os.ReadFile(c.CAFile); err != nil {
+				return nil, fmt.Errorf("read ca_file: %w", err)
+			}
+		}
+		return gitlab.New(gitlab.Config{Name: c.Name, URL: c.URL, Token: c.Token, WebhookSecret: c.WebhookSecret, Pull: c.Pull, CA: ca})
 	case "gitea":
 		return gitea.New(gitea.Config{Name: c.Name, URL: c.URL, Token: c.Token, WebhookSecret: c.WebhookSecret, Pull: c.Pull})
 	}
 	return nil, fmt.Errorf("unknown type %q", c.Type)
+}
+
+func openGitHub(c HostSettings) (vcs.Host, error) {
+	cfg := github.Config{Name: c.Name, URL: c.URL, Token: c.Token, WebhookSecret: c.WebhookSecret, Pull: c.Pull}
+	if c.AppID != "" {
+		id, err := strconv.ParseInt(c.AppID, 10, 64)
+		if err != nil || id <= 0 {
+			return nil, hinted{fmt.Errorf("app_id %q is not a number", c.AppID), "the number is on the App's settings page"}
+		}
+		cfg.App = &github.App{ID: id, PrivateKey: []byte(c.PrivateKey)}
+	}
+	return github.New(cfg)
 }
 
 // plain opens a host without an API.
