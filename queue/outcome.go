@@ -43,6 +43,15 @@ func IsSnooze(err error) bool {
 	return errors.As(err, &s)
 }
 
+// SnoozeOf returns how long err asks to wait; false where it asks for no Snooze.
+func SnoozeOf(err error) (time.Duration, bool) {
+	s, ok := errors.AsType[*snooze](err)
+	if !ok {
+		return 0, false
+	}
+	return s.after, true
+}
+
 // discard is what Discard returns.
 type discard struct{ err error }
 

@@ -170,7 +170,7 @@ func (h *Host) Time(ctx context.Context) (time.Time, error) {
 	return at, nil
 }
 
-// Budget is what a proxy before a busy Gitea commonly allows, 2,000 requests in
-// five minutes; Gitea itself has no limit. One look asks for the repository, the
-// open pull requests and the closed ones.
-func (h *Host) Budget() (perHour, perLook int) { return 24_000, 3 }
+// Budget is what a small Gitea serves without being noticed, 2,000 requests a
+// minute; Gitea itself has no limit. One look asks for the repository, the open
+// and the closed pull requests, and the latest comments.
+func (h *Host) Budget() (perHour, perLook int) { return 2000 * 60, 4 }

@@ -144,6 +144,17 @@ func (r *Repository) Pulls() []Pull {
 	return all
 }
 
+// Opened is when a pull request was opened.
+func (r *Repository) Opened(number int) time.Time {
+	r.Server.t.Helper()
+	var at time.Time
+	r.do(number, func(p *PullRequest) error {
+		at = p.Created
+		return nil
+	})
+	return at
+}
+
 func (r *Repository) describe(p *PullRequest) Pull {
 	return Pull{
 		Number: p.Number, Title: p.Title, Body: p.Body, Author: p.Author, State: p.State,

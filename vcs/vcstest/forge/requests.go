@@ -59,6 +59,7 @@ func (s *Server) add(r *http.Request, c Call) {
 			c.Route = strings.TrimPrefix(route, s.dialect.Prefix)
 		}
 	}
+	c.First = r.URL.Query().Get("page") == "" || r.URL.Query().Get("page") == "1"
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if u := s.UserOf(r); u != nil {

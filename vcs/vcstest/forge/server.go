@@ -139,6 +139,7 @@ type Call struct {
 	User   string // whose token it carried
 	Status int    // 0 where the answer was withheld
 	Over   bool   // refused for Config.Limit
+	First  bool   // asks for the first page of a list, or for no list
 	At     time.Time
 }
 
