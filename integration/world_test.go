@@ -373,7 +373,7 @@ func (w *world) busy(ctx context.Context, st *store.Store) []queue.Job {
 		w.Fatal(err)
 	}
 	return slices.DeleteFunc(jobs, func(j queue.Job) bool {
-		return j.Kind == "reconcile" && j.State == queue.StateWaiting
+		return (j.Kind == "reconcile" || j.Kind == "discover") && j.State == queue.StateWaiting
 	})
 }
 

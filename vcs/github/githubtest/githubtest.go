@@ -190,3 +190,11 @@ func Enqueue(r *forge.Repository, number int) string {
 	r.Tell(forge.Action{Kind: forge.ActionQueue, Name: "checks_requested", Login: r.Owner, Branch: branch, Update: gittest.Update{Ref: "refs/heads/" + branch, Old: base, New: sha}, Pull: r.PullRequests[number]})
 	return sha
 }
+
+// Rerequest is what follows from somebody pressing "Re-run" on a check run: give
+// it to Repository.Tell under the lock.
+func Rerequest(r *forge.Repository, login, name, sha string) forge.Action {
+	return forge.Action{Kind: actionRerun, Name: name, Login: login, Update: gittest.Update{New: sha}}
+}
+
+const actionRerun = "rerun"

@@ -160,6 +160,10 @@ func hooks(r *forge.Repository, a forge.Action) []forge.Message {
 		body["action"], body["review"], body["pull_request"] = a.Name, v, pull(r, a.Pull)
 		delete(body, "number")
 		return message(r, "pull_request_review", body)
+	case actionRerun:
+		body["action"] = "rerequested"
+		body["check_run"] = object{"id": 1, "name": a.Name, "head_sha": a.Update.New, "status": "completed", "pull_requests": []object{}}
+		return message(r, "check_run", body)
 	case forge.ActionQueue:
 		delete(body, "number")
 		body["action"] = a.Name
