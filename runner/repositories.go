@@ -37,8 +37,8 @@ type Pattern struct {
 	Reconcile time.Duration
 }
 
-// matches reports whether a repository is meant.
-func (p Pattern) matches(r vcs.Repository) bool {
+// Matches reports whether a repository is meant.
+func (p Pattern) Matches(r vcs.Repository) bool {
 	name := r.Owner + "/" + r.Name
 	if ok, err := doublestar.Match(p.Glob, name); r.Host != p.Host || !ok || err != nil {
 		return false
@@ -53,8 +53,8 @@ func (p Pattern) matches(r vcs.Repository) bool {
 	})
 }
 
-// owner is the owner below which all repositories of the pattern are.
-func (p Pattern) owner() string {
+// Owner is the owner below which all repositories of the pattern are.
+func (p Pattern) Owner() string {
 	parts := strings.Split(p.Glob, "/")
 	n := slices.IndexFunc(parts, func(s string) bool { return strings.ContainsAny(s, "*?[{") })
 	if n < 0 || n > len(parts)-1 {
@@ -81,7 +81,7 @@ func (r *Runner) served(repo vcs.Repository) (Repository, bool) {
 		return s, true
 	}
 	for _, p := range r.Patterns {
-		if p.matches(repo) {
+		if p.Matches(repo) {
 			return Repository{repo, p.Reconcile}, true
 		}
 	}
@@ -138,13 +138,9 @@ func (r *Runner) interval(ctx context.Context, repo Repository) (time.Duration, 
 	if repo.Reconcile > 0 {
 		return repo.Reconcile, nil
 	}
-	every := 5 * time.Minute
-	if r.Pull[repo.Host] {
-		every = time.Minute
-	}
 	h, limited := r.hosts[repo.Host].Host.(vcs.Budget)
 	if !limited {
-		return every, nil
+		return Interval(r.Pull[repo.Host], 0, 0, 0), nil
 	}
 	all, err := r.all(ctx)
 	if err != nil {
@@ -157,10 +153,21 @@ func (r *Runner) interval(ctx context.Context, repo Repository) (time.Duration, 
 		}
 	}
 	perHour, perLook := h.Budget()
-	if perHour <= 0 {
-		return every, nil
+	return Interval(r.Pull[repo.Host], n, perHour, perLook), nil
+}
+
+// Interval is how often each of n repositories of a host is looked at, where
+// nothing is set: a minute in pull mode, else five, and longer where looking
+// would take more than a tenth of the requests that the host allows.
+func Interval(pull bool, n, perHour, perLook int) time.Duration {
+	every := 5 * time.Minute
+	if pull {
+		every = time.Minute
 	}
-	return max(every, time.Duration(n*perLook)*10*time.Hour/time.Duration(perHour)), nil
+	if perHour <= 0 {
+		return every
+	}
+	return max(every, time.Duration(n*perLook)*10*time.Hour/time.Duration(perHour))
 }
 
 // startReconcile makes sure that a repository is reconciled from now on.
@@ -194,7 +201,7 @@ func (r *Runner) startDiscover(ctx context.Context, host string) error {
 		if host != "" && p.Host != host {
 			continue
 		}
-		d := discovery{p.Host, p.owner()}
+		d := discovery{p.Host, p.Owner()}
 		payload, err := json.Marshal(d)
 		if err != nil {
 			return err
@@ -215,7 +222,7 @@ func (r *Runner) handleDiscover(ctx context.Context, job queue.Job) error {
 	if err := json.Unmarshal(job.Payload, &d); err != nil {
 		return queue.Discard(fmt.Errorf("read payload: %w", err))
 	}
-	if !slices.ContainsFunc(r.Patterns, func(p Pattern) bool { return p.Host == d.Host && p.owner() == d.Owner }) {
+	if !slices.ContainsFunc(r.Patterns, func(p Pattern) bool { return p.Host == d.Host && p.Owner() == d.Owner }) {
 		return queue.Discard(fmt.Errorf("no pattern names repositories of %s/%s any more", d.Host, d.Owner))
 	}
 	lister, ok := r.hosts[d.Host].Host.(vcs.Lister)

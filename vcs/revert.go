@@ -51,3 +51,13 @@ func (e *ConflictError) Error() string {
 func (e *ConflictError) Hint() string {
 	return "revert by hand: git revert COMMIT (with -m 1 if it is a merge commit), then open a pull request"
 }
+
+// NewFile is a file that one commit adds, on a branch of its own.
+type NewFile struct {
+	Onto    string // the new commit's parent
+	Branch  string // the branch's name, which is made on the remote
+	Path    string // in the repository, with slashes
+	Content string
+	Message string
+	When    time.Time // of the new commit, to the second. Defaults to now
+}

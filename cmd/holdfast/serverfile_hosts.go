@@ -68,14 +68,14 @@ func (r RepositorySettings) host() string {
 	return host
 }
 
-// forge is what the server file says about one type of host with an API.
-type forge struct {
+// forgeType is what the server file says about one type of host with an API.
+type forgeType struct {
 	attributes []string // besides url, token, webhook_secret, mode and interval
 	token      string   // how to get one
 	secret     string   // where the webhook's secret is set
 }
 
-var forges = map[string]forge{
+var forges = map[string]forgeType{
 	"github": {[]string{"app_id", "private_key"},
 		`give a fine-grained access token, token = env("GITHUB_TOKEN"), or a GitHub App with app_id and private_key = file("app.pem"); "holdfast setup github" makes the App`,
 		"in the settings of the GitHub App or of the repository's webhook"},
@@ -142,7 +142,7 @@ func (f *serverFile) host(b *hclsyntax.Block, s *Settings) {
 }
 
 // forge reads the block of a host with an API.
-func (f *serverFile) forge(b *hclsyntax.Block, where string, kind forge, h *HostSettings) {
+func (f *serverFile) forge(b *hclsyntax.Block, where string, kind forgeType, h *HostSettings) {
 	h.URL = "https://" + h.Name
 	f.known(b.Body, where, append(slices.Clone(forgeAttributes), kind.attributes...), nil)
 	f.text(b.Body, "url", &h.URL, checkURL)

@@ -59,12 +59,22 @@ func openHosts(s Settings, st *store.Store, mirrors *git.Mirrors) (hosts, error)
 	}
 	for _, r := range s.Repositories {
 		if r.Pattern != "" {
-			h.patterns = append(h.patterns, runner.Pattern{Host: r.host(), Glob: strings.TrimPrefix(r.Pattern, r.host()+"/"), Exclude: r.Exclude, Reconcile: s.reconcileEvery(r)})
+			h.patterns = append(h.patterns, s.pattern(r))
 			continue
 		}
 		h.repos = append(h.repos, runner.Repository{Repository: r.Repository, Reconcile: s.reconcileEvery(r)})
 	}
 	return h, nil
+}
+
+// pattern is what a repository block with a pattern names.
+func (s Settings) pattern(r RepositorySettings) runner.Pattern {
+	return runner.Pattern{Host: r.host(), Glob: strings.TrimPrefix(r.Pattern, r.host()+"/"), Exclude: r.Exclude, Reconcile: s.reconcileEvery(r)}
+}
+
+// remote is how a repository of a git host is reached.
+func (r RepositorySettings) remote() vcs.Remote {
+	return vcs.Remote{URL: r.URL, DefaultBranch: r.DefaultBranch, Username: r.Username, Password: r.Password, SSHKeyFile: r.SSHKeyFile}
 }
 
 // openForge opens a host with an API. It makes no request.
@@ -104,7 +114,7 @@ func (h *hosts) plain(s Settings, c HostSettings, st *store.Store, mirrors *git.
 	remotes := map[vcs.Repository]vcs.Remote{}
 	for _, r := range s.Repositories {
 		if r.host() == c.Name {
-			remotes[r.Repository] = vcs.Remote{URL: r.URL, DefaultBranch: r.DefaultBranch, Username: r.Username, Password: r.Password, SSHKeyFile: r.SSHKeyFile}
+			remotes[r.Repository] = r.remote()
 		}
 	}
 	host, err := plaingit.New(plaingit.Config{Name: c.Name, Git: mirrors, Repositories: remotes, State: pollState{st.Records}})

@@ -87,7 +87,11 @@ func self(r *forge.Request) (int, any, error) {
 	return http.StatusOK, userJSON(r.Server, r.User.Login), nil
 }
 
-func getRepo(r *forge.Request) (int, any, error) { return http.StatusOK, repoJSON(r.Repo), nil }
+func getRepo(r *forge.Request) (int, any, error) {
+	j, p := repoJSON(r.Repo), r.Repo.Permission(r.User.Login)
+	j["permissions"] = object{"admin": p == "admin" || p == "owner", "push": r.Repo.CanWrite(r.User), "pull": true}
+	return http.StatusOK, j, nil
+}
 
 func getBranch(r *forge.Request) (int, any, error) {
 	sha, err := r.Repo.Git.Repo.Head(r.PathValue("branch"))

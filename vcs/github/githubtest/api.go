@@ -60,6 +60,14 @@ func routes(s *forge.Server) *http.ServeMux {
 			return r.PathValue("owner") + "/" + r.PathValue("repo")
 		}, h))
 	}
+	mux.HandleFunc("POST /api/v3/app-manifests/{code}/conversions", func(w http.ResponseWriter, r *http.Request) {
+		if r.PathValue("code") != "good" {
+			refuse(w, http.StatusNotFound, "Not Found", 0)
+			return
+		}
+		forge.WriteJSON(w, http.StatusCreated, object{"id": AppID, "slug": strings.TrimSuffix(Bot, "[bot]"), "name": "Holdfast", "pem": string(PrivateKey()), "webhook_secret": "made by GitHub",
+			"html_url": s.PublicURL + "/apps/" + strings.TrimSuffix(Bot, "[bot]")})
+	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { refuse(w, http.StatusNotFound, "Not Found", 0) })
 	return mux
 }
@@ -211,7 +219,10 @@ func userRepos(r *forge.Request) (int, any, error) {
 
 func getRepo(r *forge.Request) (int, any, error) {
 	r.W.Header().Set("X-OAuth-Scopes", "repo, admin:repo_hook")
-	return http.StatusOK, repository(r.Repo), nil
+	j, p := repository(r.Repo), r.Repo.Permission(r.User.Login)
+	admin := p == "admin" || p == "owner"
+	j["permissions"] = object{"admin": admin, "push": r.Repo.CanWrite(r.User), "pull": true}
+	return http.StatusOK, j, nil
 }
 
 func permission(r *forge.Request) (int, any, error) {

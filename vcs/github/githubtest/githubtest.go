@@ -11,9 +11,14 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"html"
+	"io"
 	"net/http"
+	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -198,3 +203,40 @@ func Rerequest(r *forge.Repository, login, name, sha string) forge.Action {
 }
 
 const actionRerun = "rerun"
+
+var formField = regexp.MustCompile(`(?s)action="([^"]*)".*name="manifest" value="([^"]*)"`)
+
+// PressCreate does what a browser does with the page that leads to a new App, up
+// to GitHub's own button, and returns the state that GitHub would send back.
+func PressCreate(page string) (state string, err error) {
+	resp, err := http.Get(page)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return "", err
+	}
+	m := formField.FindStringSubmatch(string(body))
+	if m == nil {
+		return "", fmt.Errorf("the page has no form:\n%s", body)
+	}
+	action, err := url.Parse(html.UnescapeString(m[1]))
+	if err != nil {
+		return "", err
+	}
+	var manifest struct {
+		Permissions map[string]string    `json:"default_permissions"`
+		Events      []string             `json:"default_events"`
+		Redirect    string               `json:"redirect_url"`
+		Hook        struct{ URL string } `json:"hook_attributes"`
+	}
+	if err := json.Unmarshal([]byte(html.UnescapeString(m[2])), &manifest); err != nil {
+		return "", err
+	}
+	if manifest.Permissions["checks"] != "write" || len(manifest.Events) == 0 || manifest.Hook.URL == "" || manifest.Redirect != page+"/created" {
+		return "", fmt.Errorf("the manifest is %+v", manifest)
+	}
+	return action.Query().Get("state"), nil
+}
