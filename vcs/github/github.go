@@ -136,7 +136,6 @@ type Host struct {
 	mu      sync.Mutex
 	clients map[string]*client // of an App's installations, by owner in lower case
 	self    string
-	slug    string
 	noRuns  bool // the App may write no check runs
 }
 

@@ -60,7 +60,6 @@ func (h *Host) PullRequest(ctx context.Context, r vcs.Repository, number int) (v
 	if err != nil {
 		return vcs.PullRequest{}, fmt.Errorf("read merge request %s!%d: %w", r, number, err)
 	}
-	pr.Draft = pr.Draft || m.WorkInProgress
 	return pr, nil
 }
 
@@ -190,7 +189,7 @@ func (h *Host) Mergeable(ctx context.Context, r vcs.Repository, number int) (boo
 	if err != nil {
 		return false, err
 	}
-	if state(&m.BasicMergeRequest) != vcs.Open || m.Draft || m.WorkInProgress || m.HasConflicts {
+	if state(&m.BasicMergeRequest) != vcs.Open || m.Draft || m.HasConflicts {
 		return false, nil
 	}
 	switch m.DetailedMergeStatus {
@@ -264,7 +263,7 @@ func notMerged(m *sdk.MergeRequest, sha string, refused transport.Error) *vcs.No
 	case m.SHA != sha:
 		e.Reason = fmt.Sprintf("its head has moved from %.12s to %.12s", sha, transport.Printable(m.SHA))
 		e.Advice = "Look at what was pushed meanwhile."
-	case m.Draft || m.WorkInProgress:
+	case m.Draft:
 		e.Reason, e.Advice = "it is a draft", "Mark it as ready."
 	case m.HasConflicts || m.DetailedMergeStatus == "conflict":
 		e.Reason, e.Advice = "it conflicts with "+base, "Bring the branch up to date with "+base+"."

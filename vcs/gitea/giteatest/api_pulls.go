@@ -52,7 +52,7 @@ func createPull(r *forge.Request) (int, any, error) {
 	case errors.Is(err, gittest.ErrNoBranch):
 		return 0, nil, forge.NotFound()
 	case errors.Is(err, forge.ErrSame):
-		err = errors.New("Invalid PullRequest: There are no changes between the head and the base") //lint:ignore ST1005 Gitea's own words
+		err = &forge.Error{Status: http.StatusUnprocessableEntity, Message: "Invalid PullRequest: There are no changes between the head and the base"}
 	case errors.As(err, &exists):
 		o := exists.Pull
 		err = &forge.Error{Status: http.StatusConflict, Message: fmt.Sprintf(
