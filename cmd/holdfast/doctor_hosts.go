@@ -51,7 +51,7 @@ func (d *doctor) host(ctx context.Context, s Settings, h HostSettings, host vcs.
 		// The host's time has whole seconds, and the answer was under way.
 		off := before.Sub(at)
 		if off < 0 {
-			off = max(0, at.Sub(time.Now()))
+			off = max(0, time.Until(at))
 		} else {
 			off = max(0, off-time.Second)
 		}

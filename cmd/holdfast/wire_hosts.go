@@ -12,6 +12,8 @@ import (
 	"holdfast/runner"
 	"holdfast/store"
 	"holdfast/vcs"
+	"holdfast/vcs/azuredevops"
+	"holdfast/vcs/bitbucket"
 	"holdfast/vcs/git"
 	"holdfast/vcs/gitea"
 	"holdfast/vcs/github"
@@ -91,6 +93,10 @@ func openForge(c HostSettings) (vcs.Host, error) {
 			}
 		}
 		return gitlab.New(gitlab.Config{Name: c.Name, URL: c.URL, Token: c.Token, WebhookSecret: c.WebhookSecret, Pull: c.Pull, CA: ca})
+	case "bitbucket":
+		return bitbucket.New(bitbucket.Config{Name: c.Name, URL: c.URL, Token: c.Token, Username: c.Username, WebhookSecret: c.WebhookSecret, Pull: c.Pull})
+	case "azuredevops":
+		return azuredevops.New(azuredevops.Config{Name: c.Name, URL: c.URL, Token: c.Token, WebhookSecret: c.WebhookSecret, Pull: c.Pull})
 	case "gitea":
 		return gitea.New(gitea.Config{Name: c.Name, URL: c.URL, Token: c.Token, WebhookSecret: c.WebhookSecret, Pull: c.Pull})
 	}

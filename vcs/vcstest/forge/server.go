@@ -318,6 +318,7 @@ func (s *Server) byToken(token string) *User {
 // RepoAt finds a repository by OWNER/NAME, or by a former name. The lock is held.
 func (s *Server) RepoAt(path string) *Repository {
 	path = strings.Trim(strings.TrimSuffix(path, ".git"), "/")
+	path = strings.Replace(path, "/_git/", "/", 1) // where Azure DevOps has them
 	if r := s.Repos[path]; r != nil {
 		return r
 	}
