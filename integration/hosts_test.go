@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"holdfast/store"
+	"holdfast/vcs/azuredevops/azuretest"
+	"holdfast/vcs/bitbucket/bitbuckettest"
 	"holdfast/vcs/gitea/giteatest"
 	"holdfast/vcs/github/githubtest"
 	"holdfast/vcs/gitlab/gitlabtest"
@@ -21,7 +23,16 @@ import (
 
 // fakes are the hosts that the story is played on.
 var fakes = map[string]func(forge.TB, forge.Config) *forge.Server{
-	"gitea": giteatest.New, "github": githubtest.New, "gitlab": gitlabtest.New,
+	"gitea": giteatest.New, "github": githubtest.New, "gitlab": gitlabtest.New, "bitbucket": bitbuckettest.New, "azuredevops": azuretest.New,
+}
+
+// ownerOn is a repository's owner; Azure DevOps wants an organisation and a
+// project.
+func ownerOn(host string) string {
+	if host == "azuredevops" {
+		return "acme/platform"
+	}
+	return "platform"
 }
 
 // newWorldOn is a world whose forge is of that type. The settings are added to
@@ -31,12 +42,12 @@ func newWorldOn(t *testing.T, host, settings string, files map[string]string) *w
 	w := &world{TB: t, dir: t.TempDir(), log: &lockedBuffer{}}
 	w.cloud = startCloud(t)
 	w.forge = fakes[host](t, forge.Config{})
-	w.repo = w.forge.CreateRepository("platform", "network", files)
+	w.repo = w.forge.CreateRepository(ownerOn(host), "network", files)
 	w.repo.Grant("ann", "write")
 	w.url = "http://" + freeAddress(t)
+	w.name = w.forge.Name + "/" + ownerOn(host) + "/network"
 	w.hosts = fmt.Sprintf("host %q %q {\n  url = %q\n  token = env(\"GITEA_TOKEN\")\n%s\n}\n\nrepository %q {}\n",
-		host, w.forge.Name, w.forge.URL, settings, w.forge.Name+"/platform/network")
-	w.name = w.forge.Name + "/platform/network"
+		host, w.forge.Name, w.forge.URL, settings, w.name)
 	t.Cleanup(func() {
 		w.stop()
 		if t.Failed() {
@@ -122,7 +133,7 @@ func (w *world) unsettled() []string {
 			out = append(out, p.Head)
 		}
 		for name, s := range all {
-			if s.State == "pending" && p.State == "open" || p.Merged && !strings.HasPrefix(s.Description, "Applied") {
+			if (s.State == "pending" || s.State == "INPROGRESS") && p.State == "open" || p.Merged && !strings.HasPrefix(s.Description, "Applied") {
 				out = append(out, p.Head+" "+name)
 			}
 		}
@@ -227,7 +238,7 @@ func TestHosts(t *testing.T) {
 }
 
 // listsOf are how many lists of pull requests one look asks for.
-var listsOf = map[string]int{"gitea": 2, "github": 2, "gitlab": 3}
+var listsOf = map[string]int{"gitea": 2, "github": 2, "gitlab": 3, "bitbucket": 3, "azuredevops": 5}
 
 // withinOneInterval checks that what people did was found by the next look: of
 // each first plan, no more than one whole look lies between the push and the run.
@@ -245,7 +256,7 @@ func (w *world) withinOneInterval(lists int) {
 		}
 		looks := 0
 		for _, c := range w.forge.Calls("GET", "") {
-			isList := strings.HasSuffix(c.Route, "/pulls") || strings.HasSuffix(c.Route, "/merge_requests")
+			isList := strings.HasSuffix(c.Route, "/pulls") || strings.HasSuffix(c.Route, "/merge_requests") || strings.HasSuffix(c.Route, "/pullrequests")
 			if isList && c.At.After(opened) && c.At.Before(planned) && c.First {
 				looks++
 			}
