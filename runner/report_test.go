@@ -258,3 +258,34 @@ func TestReportRunsAgain(t *testing.T) {
 		t.Errorf("the status is %q, and there are %d comments", got, len(f.host.comments))
 	}
 }
+
+// TestReportOfATokenThatMayNot shows what the token may show: a part that is
+// refused is tried again later and keeps nothing else back.
+func TestReportOfATokenThatMayNot(t *testing.T) {
+	for refused, want := range map[string][]string{
+		"create":                    {"create", "status holdfast/a pending", "status holdfast pending"},
+		"status holdfast/a pending": {"create", "status holdfast/a pending"},
+	} {
+		f := newFixture(t)
+		f.open(map[string]string{"a/main.tf": root("1")})
+		if err := f.told(); err != nil {
+			t.Fatal(err)
+		}
+		f.host.fail = func(call string) error {
+			if call == refused {
+				return vcs.ErrDenied
+			}
+			return nil
+		}
+		if err := f.report(); !errors.Is(err, vcs.ErrDenied) || queue.IsSnooze(err) {
+			t.Errorf("without %s: %v, want it tried again", refused, err)
+		}
+		if got := f.host.take(); !slices.Equal(got, want) {
+			t.Errorf("without %s: %q, want %q", refused, got, want)
+		}
+		f.host.fail = nil
+		if err := f.report(); err != nil || len(f.host.comments) != 1 {
+			t.Errorf("when it may: %v, %d comments", err, len(f.host.comments))
+		}
+	}
+}

@@ -43,6 +43,9 @@ func newMetrics(r *prometheus.Registry) (*metrics, error) {
 	return m, nil
 }
 
+// notServed is the result of an event of a repository that is not served.
+const notServed = "not_served"
+
 // webhook verifies and parses, makes the event durable, and only then
 // answers 202. It calls no host.
 //
@@ -59,6 +62,9 @@ func (s *server) webhook(w http.ResponseWriter, r *http.Request) {
 	}
 	code, result, detail := s.handle(r, w, name, host)
 	s.metrics.webhooks.WithLabelValues(name, result).Inc()
+	if result == notServed {
+		result = "accepted" // as for one that is: who asks learns nothing
+	}
 	if code == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "10")
 	}
@@ -95,9 +101,7 @@ func (s *server) handle(r *http.Request, w http.ResponseWriter, name string, hos
 	defer cancel()
 	err = s.Receive(ctx, event)
 	if errors.Is(err, vcs.ErrNotServed) {
-		// As for one that is: who asks learns nothing.
-		s.metrics.webhooks.WithLabelValues(name, "not_served").Inc()
-		return http.StatusAccepted, "accepted", ""
+		return http.StatusAccepted, notServed, ""
 	}
 	if err != nil {
 		s.Logger.Error("webhook not stored", "host", name, "delivery", event.Delivery, "error", err)

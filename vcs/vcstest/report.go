@@ -74,7 +74,7 @@ func testManyComments(t *testing.T, h Harness) {
 		return
 	}
 	n, _ := opened(t, h)
-	const many = 104 // exceeds two pages of 50
+	const many = 1001 // one more than ten pages of 100
 	for i := range many {
 		people.CommentAs("ann", n, fmt.Sprint(i))
 	}
