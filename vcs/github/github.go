@@ -100,31 +100,20 @@ func (c Config) WithDefaults() Config {
 }
 
 func (c Config) validate() error {
-	for _, address := range []string{c.URL, c.APIURL} {
-		u, err := url.Parse(address)
-		switch {
-		case err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "":
-			return fmt.Errorf("url %q is not an http or https address, such as https://github.com", address)
-		case u.User != nil:
-			return errors.New("url holds credentials: give the token on its own")
-		case u.RawQuery != "" || u.Fragment != "":
-			return fmt.Errorf("url %q has a query or a fragment: give the address of the front page", address)
+	if err := transport.CheckAddress(c.APIURL, "https://api.github.com"); err != nil {
+		return err
+	}
+	token := c.Token
+	if c.App != nil {
+		if token != "" {
+			return errors.New("there are a token and an App: give one of them")
 		}
+		token = "none" // an App gets tokens of its own
 	}
-	switch {
-	case c.Token == "" && c.App == nil:
-		return errors.New("token is missing: make one under Settings, Developer settings, or use a GitHub App")
-	case c.Token != "" && c.App != nil:
-		return errors.New("there are a token and an App: give one of them")
-	case strings.ContainsFunc(c.Token, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return errors.New("token holds a blank or a character that no token has")
-	case c.WebhookSecret == "" && !c.Pull:
-		return errors.New("webhook secret is missing: without it anybody could send events")
-	}
-	if _, err := vcs.ParseRepository(c.Name + "/owner/name"); err != nil {
-		return fmt.Errorf("name %q cannot be the host of a repository's name", c.Name)
-	}
-	return nil
+	return transport.Settings{
+		URL: c.URL, Name: c.Name, Token: token, Secret: c.WebhookSecret, Pull: c.Pull,
+		Example: "https://github.com", GetToken: "make one under Settings, Developer settings, or use a GitHub App",
+	}.Check()
 }
 
 // Host is one GitHub. Safe for concurrent use.

@@ -78,25 +78,10 @@ func (c Config) WithDefaults() Config {
 }
 
 func (c Config) validate() error {
-	u, err := url.Parse(c.URL)
-	switch {
-	case err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "":
-		return fmt.Errorf("url %q is not an http or https address, such as https://gitlab.com", c.URL)
-	case u.User != nil:
-		return errors.New("url holds credentials: give the token on its own")
-	case u.RawQuery != "" || u.Fragment != "":
-		return fmt.Errorf("url %q has a query or a fragment: give the address of the front page", c.URL)
-	case c.Token == "":
-		return errors.New("token is missing: make one in GitLab under Preferences, Access tokens")
-	case strings.ContainsFunc(c.Token, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return errors.New("token holds a blank or a character that no token has")
-	case c.WebhookSecret == "" && !c.Pull:
-		return errors.New("webhook secret is missing: without it anybody could send events")
-	}
-	if _, err := vcs.ParseRepository(c.Name + "/owner/name"); err != nil {
-		return fmt.Errorf("name %q cannot be the host of a repository's name", c.Name)
-	}
-	return nil
+	return transport.Settings{
+		URL: c.URL, Name: c.Name, Token: c.Token, Secret: c.WebhookSecret, Pull: c.Pull,
+		Example: "https://gitlab.com", GetToken: "make one in GitLab under Preferences, Access tokens",
+	}.Check()
 }
 
 // Host is one GitLab. Safe for concurrent use.
