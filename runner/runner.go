@@ -3,11 +3,12 @@
 // steps:
 //
 //	event.go      a webhook or a poll said something: which runs follow from it
+//	comparison.go a head beside what it started from
 //	merge.go      a pull request was merged: its applies
 //	early.go      applies before the merge, and the merge after them
 //	commit.go     commits of a merge queue, and the statuses of what was pushed
 //	push.go       what came to the default branch without a pull request
-//	command.go    what people ask for in comments
+//	command.go    what people ask for in comments; parse.go reads it
 //	plan.go       plans one workspace for a pull request
 //	apply.go      applies the reviewed plan, or a fresh one that is the same
 //	owner.go      who has a workspace, and who waits for it
