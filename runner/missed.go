@@ -64,6 +64,11 @@ func (r *Runner) vanished(ctx context.Context, repo vcs.Repository, listed []vcs
 // webhook brought.
 func (r *Runner) missedComments(ctx context.Context, h host, repo vcs.Repository, since time.Time) error {
 	all, err := h.comments.CommentsSince(ctx, repo, since)
+	if errors.Is(err, vcs.ErrDenied) {
+		// What else a look finds does not need it.
+		r.Logger.Error("the host does not let commands be read", "repository", repo.String(), "error", err, "hint", hintOf(err))
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("list comments: %w", err)
 	}

@@ -142,18 +142,37 @@ func (r *Runner) interval(ctx context.Context, repo Repository) (time.Duration, 
 	if !limited {
 		return Interval(r.Pull[repo.Host], 0, 0, 0), nil
 	}
+	n, err := r.countOf(ctx, repo.Host)
+	if err != nil {
+		return 0, err
+	}
+	perHour, perLook := h.Budget()
+	return Interval(r.Pull[repo.Host], n, perHour, perLook), nil
+}
+
+// countEvery is how long the numbers of repositories are remembered.
+const countEvery = time.Minute
+
+// countOf is how many repositories of a host are served.
+func (r *Runner) countOf(ctx context.Context, host string) (int, error) {
+	r.configMu.Lock()
+	counts, fresh := r.counts, r.Clock().Sub(r.counted) < countEvery
+	r.configMu.Unlock()
+	if fresh && counts != nil {
+		return counts[host], nil
+	}
 	all, err := r.all(ctx)
 	if err != nil {
 		return 0, err
 	}
-	n := 0
-	for _, other := range all {
-		if other.Host == repo.Host {
-			n++
-		}
+	counts = map[string]int{}
+	for _, repo := range all {
+		counts[repo.Host]++
 	}
-	perHour, perLook := h.Budget()
-	return Interval(r.Pull[repo.Host], n, perHour, perLook), nil
+	r.configMu.Lock()
+	defer r.configMu.Unlock()
+	r.counts, r.counted = counts, r.Clock()
+	return counts[host], nil
 }
 
 // Interval is how often each of n repositories of a host is looked at, where

@@ -154,6 +154,8 @@ type Runner struct {
 	configs  map[string]*workspaces.Config // by REPOSITORY@COMMIT, a few
 	waiting  map[string]time.Time          // since when something is waited for; see patient
 	swept    map[vcs.Repository]time.Time  // when vanished last looked at all that is stored
+	counts   map[string]int                // of repositories, by host; see countOf
+	counted  time.Time
 
 	gates gates
 }

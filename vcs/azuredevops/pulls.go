@@ -201,6 +201,11 @@ type comment struct {
 }
 
 type thread struct {
+	Properties struct {
+		Type struct {
+			Value string `json:"$value"`
+		} `json:"CodeReviewThreadType"`
+	} `json:"properties"`
 	ID       int64     `json:"id"`
 	Comments []comment `json:"comments"`
 	Deleted  bool      `json:"isDeleted"`
@@ -211,14 +216,12 @@ func (h *Host) MaxComment() int { return maxComment }
 
 // Comments returns all comments of people and programs, oldest first.
 func (h *Host) Comments(ctx context.Context, r vcs.Repository, n int) ([]vcs.Comment, error) {
-	var threads struct {
-		Value []thread `json:"value"`
-	}
-	if _, err := h.api.Do(ctx, http.MethodGet, pullPath(r, n, "/threads"), nil, &threads); err != nil {
-		return nil, transport.Wrap(err, "list comments of %s#%d", r, n)
+	threads, err := h.threads(ctx, r, n)
+	if err != nil {
+		return nil, err
 	}
 	var found []vcs.Comment
-	for _, t := range threads.Value {
+	for _, t := range threads {
 		for _, c := range t.Comments {
 			if t.Deleted || c.Deleted || c.Type == "system" {
 				continue
@@ -230,6 +233,16 @@ func (h *Host) Comments(ctx context.Context, r vcs.Repository, n int) ([]vcs.Com
 		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
 	})
 	return found, nil
+}
+
+func (h *Host) threads(ctx context.Context, r vcs.Repository, n int) ([]thread, error) {
+	var list struct {
+		Value []thread `json:"value"`
+	}
+	if _, err := h.api.Do(ctx, http.MethodGet, pullPath(r, n, "/threads"), nil, &list); err != nil {
+		return nil, transport.Wrap(err, "list comments of %s#%d", r, n)
+	}
+	return list.Value, nil
 }
 
 // CommentsSince asks the open pull requests, and those that ended within a day:
@@ -341,7 +354,8 @@ func (h *Host) Statuses(ctx context.Context, r vcs.Repository, sha string) ([]vc
 }
 
 // Reviews returns the votes that count now: 10 and 5 approve, -5 and -10 do not.
-// The host does not tell when they were given.
+// When each was given is in what the host itself writes about it. One from before
+// the latest push is stale, and so is one whose time is not told.
 func (h *Host) Reviews(ctx context.Context, r vcs.Repository, n int) ([]vcs.Review, error) {
 	p, err := h.pull(ctx, r, n)
 	if err != nil {
@@ -356,7 +370,51 @@ func (h *Host) Reviews(ctx context.Context, r vcs.Repository, n int) ([]vcs.Revi
 			found = append(found, vcs.Review{Author: v.UniqueName, State: vcs.ChangesRequested})
 		}
 	}
+	if len(found) == 0 {
+		return nil, nil
+	}
+	pushed, voted, err := h.times(ctx, r, n)
+	if err != nil {
+		return nil, err
+	}
+	for i := range found {
+		found[i].At = voted[found[i].Author]
+		found[i].Stale = !found[i].At.After(pushed)
+	}
+	slices.SortStableFunc(found, func(a, b vcs.Review) int { return a.At.Compare(b.At) })
 	return found, nil
+}
+
+// times are when the pull request was last pushed to, and when each reviewer last
+// voted, by the host's clock.
+func (h *Host) times(ctx context.Context, r vcs.Repository, n int) (pushed time.Time, voted map[string]time.Time, err error) {
+	var iterations struct {
+		Value []struct {
+			Created time.Time `json:"createdDate"`
+		} `json:"value"`
+	}
+	if _, err := h.api.Do(ctx, http.MethodGet, pullPath(r, n, "/iterations"), nil, &iterations); err != nil {
+		return pushed, nil, transport.Wrap(err, "list pushes to %s#%d", r, n)
+	}
+	for _, i := range iterations.Value {
+		if i.Created.After(pushed) {
+			pushed = i.Created
+		}
+	}
+	threads, err := h.threads(ctx, r, n)
+	if err != nil {
+		return pushed, nil, err
+	}
+	voted = map[string]time.Time{}
+	for _, t := range threads {
+		if t.Properties.Type.Value != "VoteUpdate" || len(t.Comments) == 0 {
+			continue
+		}
+		if c := t.Comments[0]; c.Published.After(voted[c.Author.UniqueName]) {
+			voted[c.Author.UniqueName] = c.Published
+		}
+	}
+	return pushed, voted, nil
 }
 
 // Mergeable is what the host's own try to merge has come to.

@@ -354,7 +354,7 @@ func (h *Host) Statuses(ctx context.Context, r vcs.Repository, sha string) ([]vc
 }
 
 // Reviews returns the verdicts that count now: the host keeps one of each
-// reviewer.
+// reviewer. One from before the latest push is stale.
 func (h *Host) Reviews(ctx context.Context, r vcs.Repository, n int) ([]vcs.Review, error) {
 	p, err := h.pull(ctx, r, n)
 	if err != nil {
@@ -369,8 +369,51 @@ func (h *Host) Reviews(ctx context.Context, r vcs.Repository, n int) ([]vcs.Revi
 			found = append(found, vcs.Review{Author: x.User.AccountID, State: vcs.ChangesRequested, At: x.At})
 		}
 	}
+	if len(found) == 0 {
+		return nil, nil
+	}
+	pushed, err := h.pushed(ctx, r, p)
+	if err != nil {
+		return nil, err
+	}
+	for i := range found {
+		found[i].Stale = !found[i].At.After(pushed)
+	}
 	slices.SortStableFunc(found, func(a, b vcs.Review) int { return a.At.Compare(b.At) })
 	return found, nil
+}
+
+// pushed is when the pull request got its head, by the host's clock: the oldest
+// of the latest updates that have it.
+func (h *Host) pushed(ctx context.Context, r vcs.Repository, p pull) (when time.Time, err error) {
+	type activity struct {
+		Update *struct {
+			Date   time.Time `json:"date"`
+			Source side      `json:"source"`
+		} `json:"update"`
+	}
+	err = eachPage(ctx, h, pullAt(r, p.ID, "/activity?pagelen=50"), func(a activity) bool {
+		if a.Update == nil || a.Update.Source.Commit == nil || p.Source.Commit == nil {
+			return true
+		}
+		if a.Update.Source.Commit.Hash != p.Source.Commit.Hash {
+			return false
+		}
+		when = a.Update.Date
+		return true
+	})
+	if err == nil && when.IsZero() {
+		err = errors.New("the host does not tell when it was pushed to")
+	}
+	if err != nil {
+		return when, transport.Wrap(err, "list activity of %s#%d", r, p.ID)
+	}
+	return when, nil
+}
+
+// pullAt is the path of a pull request's API.
+func pullAt(r vcs.Repository, n int64, rest string) string {
+	return at(r, "/pullrequests/"+number(n)+rest)
 }
 
 // Mergeable looks for conflicts in the difference, which is where the host tells

@@ -193,13 +193,19 @@ func (h *Host) Statuses(ctx context.Context, r vcs.Repository, sha string) ([]vc
 
 // Reviews returns the approvals that count now, and the reviewers who asked for
 // changes. Where the project takes approvals back at a push, the host leaves them
-// out itself.
+// out itself; else one from before the latest push is stale.
 func (h *Host) Reviews(ctx context.Context, r vcs.Repository, number int) ([]vcs.Review, error) {
 	a, _, err := h.client.MergeRequestApprovals.GetConfiguration(id(r), int64(number), with(ctx))
 	if err != nil {
 		return nil, transport.Wrap(err, "list approvals of %s!%d", r, number)
 	}
 	var found []vcs.Review
+	var pushed time.Time
+	if len(a.ApprovedBy) > 0 {
+		if pushed, err = h.pushed(ctx, r, number); err != nil {
+			return nil, err
+		}
+	}
 	for _, u := range a.ApprovedBy {
 		if u == nil || u.User == nil {
 			continue
@@ -207,7 +213,10 @@ func (h *Host) Reviews(ctx context.Context, r vcs.Repository, number int) ([]vcs
 		rev := vcs.Review{Author: u.User.Username, State: vcs.Approved}
 		if u.ApprovedAt != nil {
 			rev.At = *u.ApprovedAt
+		} else if rev.At, err = h.approvedAt(ctx, r, number, rev.Author); err != nil {
+			return nil, err
 		}
+		rev.Stale = !rev.At.After(pushed)
 		found = append(found, rev)
 	}
 	reviewers, _, err := h.client.MergeRequests.GetMergeRequestReviewers(id(r), int64(number), with(ctx))
@@ -226,4 +235,33 @@ func (h *Host) Reviews(ctx context.Context, r vcs.Repository, number int) ([]vcs
 	}
 	slices.SortStableFunc(found, func(a, b vcs.Review) int { return a.At.Compare(b.At) })
 	return found, nil
+}
+
+// pushed is when the merge request got its head, by the host's clock.
+func (h *Host) pushed(ctx context.Context, r vcs.Repository, number int) (time.Time, error) {
+	versions, _, err := h.client.MergeRequests.GetMergeRequestDiffVersions(id(r), int64(number), nil, with(ctx))
+	if err != nil {
+		return time.Time{}, transport.Wrap(err, "list versions of %s!%d", r, number)
+	}
+	if len(versions) == 0 || versions[0].CreatedAt == nil { // newest first
+		return time.Time{}, fmt.Errorf("list versions of %s!%d: the host has none", r, number)
+	}
+	return *versions[0].CreatedAt, nil
+}
+
+// approvedAt finds an approval in what the host writes itself: older ones do not
+// tell its time otherwise. Zero where there is none.
+func (h *Host) approvedAt(ctx context.Context, r vcs.Repository, number int, user string) (at time.Time, err error) {
+	err = eachPage(func(o sdk.ListOptions) ([]*sdk.Note, *sdk.Response, error) {
+		return h.client.Notes.ListMergeRequestNotes(id(r), int64(number), &sdk.ListMergeRequestNotesOptions{ListOptions: o, OrderBy: ptr("created_at"), Sort: ptr("desc")}, with(ctx))
+	}, func(n *sdk.Note) bool {
+		if n.System && n.Author.Username == user && strings.HasPrefix(n.Body, "approved this merge request") && n.CreatedAt != nil {
+			at = *n.CreatedAt
+		}
+		return at.IsZero()
+	})
+	if err != nil {
+		return at, transport.Wrap(err, "list comments of %s!%d", r, number)
+	}
+	return at, nil
 }

@@ -121,3 +121,25 @@ func TestNothingChanged(t *testing.T) {
 		t.Errorf("%d requests, %d of them answered as before, want 4 and 4", asked, same)
 	}
 }
+
+// TestOlderApprovals has a host that does not tell when something was approved,
+// but in what it writes itself.
+func TestOlderApprovals(t *testing.T) {
+	h := newHarness(t, forge.Config{}, "boss")
+	h.Srv.Lock()
+	h.Srv.Extra["older"] = true
+	h.Srv.Unlock()
+	h.Push("feature", map[string]string{"a": "1"})
+	n := h.Open("feature", "Change")
+	h.ReviewAs("ann", n, vcs.Approved)
+	stale := func(want bool) {
+		t.Helper()
+		got, err := h.Tested.(*gitlab.Host).Reviews(t.Context(), h.Repository(), n)
+		if err != nil || len(got) != 1 || got[0].Stale != want || got[0].At.IsZero() {
+			t.Errorf("%+v, %v, want one that is stale: %v", got, err, want)
+		}
+	}
+	stale(false)
+	h.Push("feature", map[string]string{"a": "2"})
+	stale(true)
+}

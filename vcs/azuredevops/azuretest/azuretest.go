@@ -57,6 +57,7 @@ func routes(s *forge.Server) *http.ServeMux {
 		"POST " + repo + "/pullrequests":                             create,
 		"GET " + repo + "/pullrequests/{n}":                          get,
 		"PATCH " + repo + "/pullrequests/{n}":                        complete,
+		"GET " + repo + "/pullrequests/{n}/iterations":               iterations,
 		"GET " + repo + "/pullrequests/{n}/threads":                  threads,
 		"POST " + repo + "/pullrequests/{n}/threads":                 createThread,
 		"PATCH " + repo + "/pullrequests/{n}/threads/{t}/comments/1": editComment,
@@ -192,7 +193,7 @@ func pull(r *forge.Repository, p *forge.PullRequest) object {
 		}
 	}
 	for _, v := range p.Reviews {
-		if last[v.Author] == v && !v.Dismissed && !v.Stale {
+		if last[v.Author] == v && !v.Dismissed {
 			u := user(v.Author)
 			u["vote"] = map[string]int{"APPROVED": 10, "REQUEST_CHANGES": -10}[v.State]
 			reviewers = append(reviewers, u)
@@ -315,10 +316,22 @@ func threads(r *forge.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	out := []object{{"id": 1, "comments": []object{{"id": 1, "commentType": "system", "content": "The reference refs/heads/x was updated.", "author": user("x"), "publishedDate": stamp(p.Created)}}}}
+	for _, v := range p.Reviews {
+		out = append(out, object{"id": v.ID, "properties": object{"CodeReviewThreadType": object{"$type": "System.String", "$value": "VoteUpdate"}},
+			"comments": []object{{"id": 1, "commentType": "system", "content": v.Author + " voted 10", "author": user(v.Author), "publishedDate": stamp(v.At)}}})
+	}
 	for _, c := range p.Comments {
 		out = append(out, object{"id": c.ID, "comments": []object{comment(c)}, "isDeleted": false})
 	}
 	return http.StatusOK, value(out), nil
+}
+
+func iterations(r *forge.Request) (int, any, error) {
+	p, err := find(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, value([]object{{"id": 1, "createdDate": stamp(p.Created)}, {"id": 2, "createdDate": stamp(p.Pushed)}}), nil
 }
 
 func createThread(r *forge.Request) (int, any, error) {

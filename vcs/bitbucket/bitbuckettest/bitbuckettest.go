@@ -57,6 +57,7 @@ func routes(s *forge.Server) *http.ServeMux {
 		"POST " + repo + "/pullrequests":                  create,
 		"GET " + repo + "/pullrequests/{n}":               get,
 		"POST " + repo + "/pullrequests/{n}/merge":        merge,
+		"GET " + repo + "/pullrequests/{n}/activity":      activity,
 		"GET " + repo + "/pullrequests/{n}/diffstat":      diffstat,
 		"GET " + repo + "/pullrequests/{n}/comments":      listComments,
 		"POST " + repo + "/pullrequests/{n}/comments":     createComment,
@@ -193,7 +194,7 @@ func pull(r *forge.Repository, p *forge.PullRequest) object {
 	}
 	for _, v := range p.Reviews {
 		state := map[string]string{"APPROVED": "approved", "REQUEST_CHANGES": "changes_requested"}[v.State]
-		if last[v.Author] == v && !v.Dismissed && !v.Stale {
+		if last[v.Author] == v && !v.Dismissed {
 			participants = append(participants, object{"type": "participant", "user": account(v.Author), "state": state, "approved": state == "approved", "participated_on": stamp(v.At)})
 		}
 	}
@@ -274,6 +275,20 @@ func merge(r *forge.Request) (int, any, error) {
 		return 0, nil, fail(http.StatusConflict, err.Error())
 	}
 	return http.StatusOK, pull(r.Repo, p), nil
+}
+
+// activity has the latest push, and what came after it.
+func activity(r *forge.Request) (int, any, error) {
+	p, err := r.Pull("n")
+	if err != nil {
+		return 0, nil, err
+	}
+	update := func(at time.Time, sha string) object {
+		return object{"update": object{"date": stamp(at), "state": "OPEN", "source": object{"commit": object{"hash": sha[:12]}}}}
+	}
+	head := r.Repo.HeadSHA(p)
+	all := []object{{"comment": object{"id": 1}}, update(p.Pushed.Add(time.Second), head), {"approval": object{"date": stamp(p.Pushed)}}, update(p.Pushed, head), update(p.Created, strings.Repeat("0", 40))}
+	return http.StatusOK, page(r, all, func(o object) object { return o }), nil
 }
 
 func diffstat(r *forge.Request) (int, any, error) {

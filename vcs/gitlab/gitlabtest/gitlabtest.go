@@ -75,6 +75,7 @@ func routes(s *forge.Server) *http.ServeMux {
 		"PUT " + mr + "/notes/{note}":                           editNote,
 		"POST " + mr + "/notes/{note}/award_emoji":              award,
 		"GET " + mr + "/approvals":                              approvals,
+		"GET " + mr + "/versions":                               versions,
 		"GET " + mr + "/reviewers":                              reviewers,
 		"POST " + project + "/deployments":                      deploy,
 		"PUT " + project + "/deployments/{d}":                   redeploy,
@@ -287,6 +288,13 @@ func listNotes(r *forge.Request) (int, any, error) {
 		slices.Reverse(all)
 	}
 	out := []object{}
+	if r.Query("page") == "1" {
+		for _, v := range p.Reviews {
+			if v.State == "APPROVED" {
+				out = append(out, object{"id": v.ID, "system": true, "body": "approved this merge request", "author": user(r.Server, v.Author), "created_at": v.At.UTC().Format(time.RFC3339Nano)})
+			}
+		}
+	}
 	for _, c := range page(r, all) {
 		out = append(out, note(r.Repo, p, c))
 	}
@@ -371,9 +379,11 @@ func approvals(r *forge.Request) (int, any, error) {
 	}
 	by := []object{}
 	for _, v := range verdicts(p, "APPROVED") {
-		if !v.Stale { // the project takes approvals back at a push
-			by = append(by, object{"user": user(r.Server, v.Author), "approved_at": stamp(v.At)})
+		approval := object{"user": user(r.Server, v.Author), "approved_at": v.At.UTC().Format(time.RFC3339Nano)}
+		if r.Server.Extra["older"] != nil {
+			delete(approval, "approved_at")
 		}
+		by = append(by, approval)
 	}
 	return http.StatusOK, object{"iid": p.Number, "approved": len(by) > 0, "approved_by": by}, nil
 }
@@ -388,6 +398,15 @@ func reviewers(r *forge.Request) (int, any, error) {
 		out = append(out, object{"user": user(r.Server, v.Author), "state": "requested_changes", "created_at": stamp(v.At)})
 	}
 	return http.StatusOK, out, nil
+}
+
+func versions(r *forge.Request) (int, any, error) {
+	p, err := r.Pull("n")
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, []object{{"id": 2, "head_commit_sha": r.Repo.HeadSHA(p), "created_at": p.Pushed.UTC().Format(time.RFC3339Nano), "state": "collected"},
+		{"id": 1, "head_commit_sha": zeroSHA, "created_at": stamp(p.Created), "state": "collected"}}, nil
 }
 
 func setStatus(r *forge.Request) (int, any, error) {

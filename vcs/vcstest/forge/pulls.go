@@ -99,7 +99,7 @@ func (r *Repository) Propose(o OpenPull) (*PullRequest, error) {
 	}
 	p := &PullRequest{
 		Number: r.nextPull, ID: r.Server.NextID(), Title: o.Title, Body: o.Body, Author: o.Author, Draft: o.Draft,
-		Head: branch, HeadRepo: from, Base: o.Base, State: "open", Created: now, Updated: now,
+		Head: branch, HeadRepo: from, Base: o.Base, State: "open", Created: now, Updated: now, Pushed: now,
 	}
 	r.PullRequests[p.Number] = p
 	r.setPullRef(p, sha)

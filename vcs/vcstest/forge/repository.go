@@ -57,6 +57,7 @@ type PullRequest struct {
 	BaseSHA   string // frozen when closed
 	Created   time.Time
 	Updated   time.Time
+	Pushed    time.Time // when the head was last moved
 	Closed    time.Time
 	Comments  []*Comment
 	Reviews   []*Review
@@ -232,6 +233,7 @@ func (r *Repository) synchronize(p *PullRequest, login, sha string) {
 		rev.Stale = true
 	}
 	p.Updated = r.Server.Now()
+	p.Pushed = p.Updated
 	r.Tell(Action{Kind: ActionPull, Name: "synchronized", Pull: p, Before: before, Login: login})
 }
 
