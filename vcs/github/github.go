@@ -118,9 +118,10 @@ func (c Config) validate() error {
 
 // Host is one GitHub. Safe for concurrent use.
 type Host struct {
-	cfg Config
-	app *ghinstallation.AppsTransport // nil with a token
-	own *client                       // the token's, or the App's own
+	cfg  Config
+	app  *ghinstallation.AppsTransport // nil with a token
+	own  *client                       // the token's, or the App's own
+	next http.RoundTripper             // below all
 
 	mu      sync.Mutex
 	clients map[string]*client // of an App's installations, by owner in lower case
@@ -162,16 +163,15 @@ func New(cfg Config) (*Host, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("github host: %w", err)
 	}
-	h := &Host{cfg: cfg, clients: map[string]*client{}}
-	next := cfg.HTTPClient.Transport
-	if next == nil {
-		next = http.DefaultTransport
+	h := &Host{cfg: cfg, clients: map[string]*client{}, next: cfg.HTTPClient.Transport}
+	if h.next == nil {
+		h.next = http.DefaultTransport
 	}
 	var err error
 	if cfg.App == nil {
-		h.own, err = h.newClient(bearer{cfg.Token, next}, cfg.URL+"/settings/tokens")
+		h.own, err = h.newClient(bearer{cfg.Token, h.next}, cfg.URL+"/settings/tokens")
 	} else {
-		if h.app, err = ghinstallation.NewAppsTransport(next, cfg.App.ID, cfg.App.PrivateKey); err != nil {
+		if h.app, err = ghinstallation.NewAppsTransport(h.next, cfg.App.ID, cfg.App.PrivateKey); err != nil {
 			return nil, errors.New("github host: the private key of the App cannot be read: it has to be PEM, as the App's settings page gives it")
 		}
 		h.app.BaseURL = cfg.APIURL
@@ -282,7 +282,11 @@ func (h *Host) client(ctx context.Context, owner string) (*client, error) {
 	if in.GetSuspendedAt() != (sdk.Timestamp{}) {
 		return nil, fmt.Errorf("the installation of the GitHub App for %s is suspended: %w", owner, vcs.ErrDenied)
 	}
-	auth := ghinstallation.NewFromAppsTransport(h.app, in.GetID())
+	// Not from h.app: the library changes what installations would share.
+	auth, err := ghinstallation.New(h.next, h.cfg.App.ID, in.GetID(), h.cfg.App.PrivateKey)
+	if err != nil {
+		return nil, fmt.Errorf("sign in as the GitHub App for %s: %w", owner, err)
+	}
 	auth.BaseURL = h.cfg.APIURL
 	page := in.GetHTMLURL()
 	if page == "" {
