@@ -195,6 +195,9 @@ const idleSHA = "1111111111111111111111111111111111111111"
 
 func (emptyGit) Fetch(context.Context, vcs.Repository, vcs.Remote, ...string) error { return nil }
 func (emptyGit) Resolve(context.Context, vcs.Repository, string) (string, error)    { return idleSHA, nil }
+func (emptyGit) Branches(context.Context, vcs.Repository) (map[string]string, error) {
+	return nil, nil
+}
 func (emptyGit) MergeBase(context.Context, vcs.Repository, string, string) (string, error) {
 	return idleSHA, nil
 }

@@ -381,6 +381,13 @@ func newFakeGit(t testing.TB) *fakeGit {
 	return g
 }
 
+// Branches implements Git.
+func (g *fakeGit) Branches(context.Context, vcs.Repository) (map[string]string, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return maps.Clone(g.heads), nil
+}
+
 // commit puts files over what a branch has, and an empty text deletes. A new
 // branch starts at main.
 func (g *fakeGit) commit(branch string, files map[string]string) string {
@@ -427,6 +434,9 @@ func (g *fakeGit) Resolve(_ context.Context, _ vcs.Repository, rev string) (stri
 	}
 	if sha, ok := g.heads[strings.TrimPrefix(rev, "refs/heads/")]; ok {
 		return sha, nil
+	}
+	if g.files[rev] != nil {
+		return rev, nil
 	}
 	return "", vcs.ErrNotFound
 }

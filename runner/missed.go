@@ -92,6 +92,51 @@ func (r *Runner) missedComments(ctx context.Context, h host, repo vcs.Repository
 	return nil
 }
 
+// queueBranches is where GitHub's merge queue has its branches, which are named
+// gh-readonly-queue/BASE/pr-NUMBER-COMMIT: the commit is what it was made on.
+const queueBranches = "gh-readonly-queue/"
+
+// missedGroups queues the commits of a merge queue that no webhook told of: it
+// waits for their statuses.
+func (r *Runner) missedGroups(ctx context.Context, repo vcs.Repository) error {
+	branches, err := r.Git.Branches(ctx, repo)
+	if err != nil {
+		return fmt.Errorf("look for merge groups: %w", err)
+	}
+	for name, sha := range branches {
+		e, ok := queueEvent(name)
+		if !ok {
+			continue
+		}
+		var rec commitRecord
+		if version, err := r.load(ctx, commitName(repo, sha), &rec); err != nil {
+			return err
+		} else if version > 0 {
+			continue
+		}
+		e.Delivery, e.Repository, e.After = "reconcile/"+commitName(repo, sha), repo, sha
+		if err := r.Receive(ctx, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// queueEvent reads the name of a merge queue's branch.
+func queueEvent(name string) (e vcs.Event, ok bool) {
+	rest, found := strings.CutPrefix(name, queueBranches)
+	i := strings.LastIndex(rest, "/pr-")
+	if !found || i <= 0 {
+		return e, false
+	}
+	number, before, found := strings.Cut(rest[i+len("/pr-"):], "-")
+	n, err := strconv.Atoi(number)
+	if !found || err != nil || n <= 0 || len(before) != 40 {
+		return e, false
+	}
+	return vcs.Event{Kind: vcs.EventMergeGroup, Number: n, Branch: rest[:i], Before: before}, true
+}
+
 // commentsName names the record of a pull request's comments.
 func commentsName(repo vcs.Repository, number int) string {
 	return fmt.Sprintf("comments/%s#%d", repo, number)

@@ -197,3 +197,37 @@ func TestRepositoriesByPattern(t *testing.T) {
 		t.Errorf("repositories %v, want those that were seen: %v", got, want)
 	}
 }
+
+// TestReconcileFindsMergeGroups plans a merge queue's commit of which no webhook
+// told.
+func TestReconcileFindsMergeGroups(t *testing.T) {
+	f := newFixture(t)
+	f.open(map[string]string{"a/main.tf": root("a2")})
+	f.look()
+	main := f.git.heads["main"]
+	group := f.git.commit("gh-readonly-queue/main/pr-1-"+main, map[string]string{"a/main.tf": root("a2")})
+	f.git.commit("gh-readonly-queue/main/mine", map[string]string{"b/main.tf": root("x")})
+	for range 2 {
+		f.pass(time.Minute)
+		f.look()
+		f.pass(f.ReportDelay)
+		f.work()
+		if got, want := f.runs(), []string{"a planned", "a planned"}; !slices.Equal(got, want) {
+			t.Errorf("runs %v, want %v", got, want)
+		}
+		if s := f.host.statuses[group+" holdfast"]; s.State != vcs.StatusSuccess {
+			t.Errorf("the queue is told %+v", s)
+		}
+	}
+	for name, want := range map[string]vcs.Event{
+		"gh-readonly-queue/a/pr-3-x/pr-12-" + main: {Kind: vcs.EventMergeGroup, Number: 12, Branch: "a/pr-3-x", Before: main},
+		"gh-readonly-queue/main/pr-0-" + main:      {},
+		"gh-readonly-queue/pr-1-" + main:           {},
+		"gh-readonly-queue/main/pr-1":              {},
+		"feature":                                  {},
+	} {
+		if got, ok := queueEvent(name); got != want || ok != (want.Kind != "") {
+			t.Errorf("%s is %+v, %v", name, got, ok)
+		}
+	}
+}

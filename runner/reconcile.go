@@ -141,6 +141,9 @@ func (r *Runner) reconcile(ctx context.Context, repo vcs.Repository) error {
 			return err
 		}
 	}
+	if err := r.missedGroups(ctx, repo); err != nil {
+		return err
+	}
 	if err := r.verifyReports(ctx, repo, prs); err != nil {
 		return err
 	}

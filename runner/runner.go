@@ -64,6 +64,8 @@ type Git interface {
 	Fetch(ctx context.Context, r vcs.Repository, remote vcs.Remote, refs ...string) error
 	// Resolve returns the commit that a revision names in the mirror.
 	Resolve(ctx context.Context, r vcs.Repository, rev string) (string, error)
+	// Branches returns the mirror's branches with their commits.
+	Branches(ctx context.Context, r vcs.Repository) (map[string]string, error)
 	MergeBase(ctx context.Context, r vcs.Repository, a, b string) (string, error)
 	// ChangedPaths returns the paths that differ between two commits, the old
 	// and the new name of a renamed file both.
