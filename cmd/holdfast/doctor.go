@@ -64,9 +64,12 @@ The exit code is 0 where nothing has failed, else 1.`,
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		d := &doctor{}
 		s, err := f.settings(LoadSettings)
-		if err != nil {
+		switch {
+		case err != nil:
 			d.fail("server file", err, "")
-		} else {
+		case len(s.Repositories) == 0:
+			d.fail("server file", errNoRepository, "")
+		default:
 			d.ok("server file", fmt.Sprintf("%s, %s", count(len(s.Hosts), "host", "hosts"), count(len(s.Repositories), "repository block", "repository blocks")))
 			d.installation(cmd.Context(), s)
 		}

@@ -40,13 +40,15 @@ type server struct {
 	handler  http.Handler
 }
 
+var errNoRepository = hinted{errors.New("no repository is configured"), "add a host and a repository block to the server file, or name that file with --config; README.md shows both"}
+
 // newServer opens everything and starts nothing; every reason not to start is
 // found here.
 func newServer(ctx context.Context, s Settings, o serverOptions) (_ *server, err error) {
 	o = o.withDefaults(s)
 	logger := o.Logger
 	if len(s.Repositories) == 0 {
-		return nil, hinted{errors.New("no repository is configured"), "add a host and a repository block to the server file; README.md shows both"}
+		return nil, errNoRepository
 	}
 	if err := makeDataDir(s.DataDir); err != nil {
 		return nil, err

@@ -155,7 +155,7 @@ func (s *setup) describe(kind string) error {
 	}
 	var err error
 	if address == "" {
-		if address, err = s.ask("The host's address", "--host", "https://git.example.com"); err != nil {
+		if address, err = s.ask("The host's address", "the host's address", "--host", "https://git.example.com"); err != nil {
 			return err
 		}
 	}
@@ -172,7 +172,7 @@ func (s *setup) describe(kind string) error {
 		return hinted{fmt.Errorf("there are no Apps on %s", kind), "leave --app out"}
 	}
 	if s.o.server == "" && !s.o.pull {
-		if s.o.server, err = s.ask("This server's address as the host reaches it (nothing: it cannot, and is to ask the host)", "--url, or --pull", ""); err != nil {
+		if s.o.server, err = s.ask("This server's address as the host reaches it (nothing: it cannot, and is to ask the host)", "this server's address", "--url, or --pull to go without webhooks", ""); err != nil {
 			return err
 		}
 		s.h.Pull = s.o.server == ""
@@ -193,10 +193,11 @@ func (s *setup) describe(kind string) error {
 	return nil
 }
 
-// ask asks a person; without a terminal it says which flag has to say it.
-func (s *setup) ask(question, flag, example string) (string, error) {
+// ask asks a person; without a terminal it says what is missing, and which flag
+// has to say it.
+func (s *setup) ask(question, what, flag, example string) (string, error) {
 	if f, ok := s.cmd.InOrStdin().(*os.File); ok && !term.IsTerminal(int(f.Fd())) {
-		return "", hinted{fmt.Errorf("%s is not known", strings.ToLower(question[:1])+question[1:]), "give " + flag}
+		return "", hinted{fmt.Errorf("it is not said: %s", what), "give " + flag}
 	}
 	if example != "" {
 		question += ", such as " + example
@@ -216,7 +217,7 @@ func (s *setup) token(kind string) (string, error) {
 	}
 	f, ok := s.cmd.InOrStdin().(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return "", hinted{fmt.Errorf("%s is not set", tokenVariables[kind]), forges[kind].token}
+		return "", hinted{fmt.Errorf("%s is not set", tokenVariables[kind]), "set it in the environment to a token of the host; docs/hosts.md says what it needs to be allowed"}
 	}
 	fmt.Fprintf(s.cmd.ErrOrStderr(), "Token for %s (it is not shown): ", s.h.Name)
 	token, err := term.ReadPassword(int(f.Fd()))
@@ -232,7 +233,7 @@ func (s *setup) reach(ctx context.Context) error {
 	}
 	who, err := c.Self(ctx)
 	if err != nil {
-		return fmt.Errorf("ask %s: %w", s.h.URL, err)
+		return hinted{fmt.Errorf("ask %s: %w", s.h.URL, err), cmp.Or(hintOf(err), "look whether this machine reaches it, and whether --host is right")}
 	}
 	s.say("ok", "%s answers, and knows the token as %s's", s.h.URL, who)
 	return nil
@@ -241,7 +242,7 @@ func (s *setup) reach(ctx context.Context) error {
 // chosen returns the repositories that are named, those of a pattern included.
 func (s *setup) chosen(ctx context.Context) ([]vcs.Repository, error) {
 	if len(s.o.repositories) == 0 {
-		answer, err := s.ask("Repositories", "OWNER/NAME, or OWNER/*", "platform/network or platform/*")
+		answer, err := s.ask("Repositories", "which repositories", "OWNER/NAME, or OWNER/*", "platform/network or platform/*")
 		if err != nil {
 			return nil, err
 		}
