@@ -51,14 +51,17 @@ func (d *decoder) known(body *hclsyntax.Body, where string, attributes, blocks [
 			d.problem(b.TypeRange, fmt.Sprintf("write %s = …", b.Type), "%s is an attribute, not a block", b.Type)
 		case !slices.Contains(blocks, b.Type):
 			d.problem(b.TypeRange, Nearest(b.Type, append(slices.Clone(blocks), attributes...)), "%s has no block %q", where, cut(b.Type, 60))
-		case b.Type != "workspace" && len(b.Labels) > 0:
+		case !labelled(b.Type) && len(b.Labels) > 0:
 			d.problem(b.LabelRanges[0], "leave the label out", "a %s block has no label", b.Type)
-		case b.Type != "workspace" && seen[b.Type]:
+		case !labelled(b.Type) && seen[b.Type]:
 			d.problem(b.TypeRange, "put both into one", "%s has a second %s block", where, b.Type)
 		}
 		seen[b.Type] = true
 	}
 }
+
+// labelled reports whether blocks of that type have a label, and may be many.
+func labelled(block string) bool { return block == "workspace" || block == "ignore" }
 
 // value evaluates an attribute, which may be absent.
 func (d *decoder) value(body *hclsyntax.Body, name string) (cty.Value, hcl.Range, bool) {

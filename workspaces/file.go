@@ -160,11 +160,7 @@ func (d *decoder) policies(body *hclsyntax.Body, apply *Apply, drift *Drift, aut
 				}
 			}
 		case "drift":
-			d.known(b.Body, "drift", []string{"schedule", "correct", "allow_destroy", "max_changes"}, nil)
-			d.schedule(b.Body, &drift.Schedule)
-			d.choice(b.Body, "correct", &drift.Correct, "off", "propose", "apply")
-			d.boolean(b.Body, "allow_destroy", &drift.AllowDestroy)
-			d.count(b.Body, "max_changes", &drift.MaxChanges)
+			d.drift(b.Body, drift)
 		}
 	}
 }
@@ -182,23 +178,6 @@ func (d *decoder) requires(body *hclsyntax.Body, to *[]string) {
 		}
 	}
 	*to = list
-}
-
-// schedule reads a cron expression; an empty one means that nothing is
-// checked.
-func (d *decoder) schedule(body *hclsyntax.Body, to *string) {
-	var s string
-	rng, ok := d.text(body, "schedule", &s)
-	if !ok {
-		return
-	}
-	if s != "" {
-		if _, err := ParseCron(s); err != nil {
-			d.problem(rng, `write it like "0 6 * * *" (minute, hour, day of the month, month, day of the week), "@daily" or "CRON_TZ=Europe/Berlin 0 6 * * 1-5"`, "schedule is not a cron expression: %v", err)
-			return
-		}
-	}
-	*to = s
 }
 
 // constraint reads version.

@@ -104,7 +104,7 @@ func TestExample(t *testing.T) {
 		t.Fatal(c.Problems)
 	}
 	apply := Apply{On: "merge", Requires: []string{"approved", "mergeable"}, WhenPlanChanged: "hold", MaxPlanAge: 7 * 24 * time.Hour, Lock: "plan", MergeMethod: "squash", OnPush: true}
-	drift := Drift{Schedule: "0 6 * * *", Correct: "off", MaxChanges: 10}
+	drift := Drift{Schedule: "0 6 * * *", Correct: "off", MaxChanges: 10, FlapLimit: 3}
 	iam := Apply{On: "comment", Requires: apply.Requires, WhenPlanChanged: "same_resources", MaxPlanAge: apply.MaxPlanAge, Lock: "none", Automerge: true, MergeMethod: "rebase"}
 	want := []Workspace{
 		{Name: "live/dev", Dir: "live/dev", Workspace: "default", Engine: "terraform", Version: "~> 1.11", Backend: Backend{Ephemeral: true}, Apply: apply, Drift: drift},
@@ -113,7 +113,7 @@ func TestExample(t *testing.T) {
 			Name: "prod-vpc", Dir: "live/prod/vpc", Workspace: "blue", Engine: "tofu", Version: "1.9.0",
 			VarFiles: []string{"prod.tfvars", "../../common.tfvars"}, Watch: []string{"policies/vpc/*.json"}, DependsOn: []string{"prod-iam"},
 			Modules: []string{"modules/net", "modules/net/subnet"}, Backend: Backend{Ephemeral: true}, Apply: apply,
-			Drift: Drift{Schedule: "CRON_TZ=Europe/Berlin @daily", Correct: "apply", AllowDestroy: true, MaxChanges: 3},
+			Drift: Drift{Schedule: "CRON_TZ=Europe/Berlin @daily", Correct: "apply", AllowDestroy: true, MaxChanges: 3, FlapLimit: 3},
 		},
 	}
 	if diff := cmp.Diff(want, c.Workspaces); diff != "" {

@@ -43,7 +43,7 @@ type Defaults struct {
 func builtIn() Defaults {
 	return Defaults{
 		Apply: Apply{On: "merge", WhenPlanChanged: "hold", MaxPlanAge: 24 * time.Hour, Lock: "apply", MergeMethod: "merge"},
-		Drift: Drift{Correct: "off", MaxChanges: 10},
+		Drift: Drift{Correct: "off", MaxChanges: 10, FlapLimit: 3},
 	}
 }
 
@@ -119,14 +119,6 @@ type Apply struct {
 	// OnPush: also commits that were pushed to the default branch without a
 	// pull request are applied.
 	OnPush bool `json:"on_push,omitempty"`
-}
-
-// Drift is a workspace's policy for drift.
-type Drift struct {
-	Schedule     string `json:"schedule,omitempty"` // cron expression; empty: not checked
-	Correct      string `json:"correct"`            // "off" (default), "propose", "apply"
-	AllowDestroy bool   `json:"allow_destroy,omitempty"`
-	MaxChanges   int    `json:"max_changes,omitempty"` // defaults to 10; resource changes a correction may make
 }
 
 // Problem is a mistake in a file, for people.
