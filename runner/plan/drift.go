@@ -2,7 +2,9 @@ package plan
 
 import (
 	"bytes"
-	"maps"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"slices"
 	"strings"
 )
@@ -14,8 +16,11 @@ const (
 	driftCreated = "created"
 )
 
-// maxAttributes bounds the attributes that are named of one resource.
-const maxAttributes = 50
+// Bounds of what is named of one resource.
+const (
+	maxAttributes = 200
+	maxValues     = 20
+)
 
 // DriftReport says what the plan of a drift check means. applied is set where
 // the plan was made at the inputs that were last applied: then Git asks for
@@ -35,13 +40,27 @@ const maxAttributes = 50
 // ignore_changes. Two things are no noise: a resource that is gone is always a
 // CloudChange, even where the configuration no longer wants it, and drift that
 // reaches only outputs is OutputOnly. A failed plan is CheckError.
+//
+// A plan that the engine calls incomplete says nothing about what it left out:
+// where it shows no drift it is a CheckError, never InSync. A check that fails
+// is no drift; it is named beside whatever the class is.
 func (p *Plan) DriftReport(applied bool) DriftReport {
 	switch {
 	case p == nil:
 		return DriftReport{Class: InSync}
 	case p.Errored:
-		return DriftReport{Class: CheckError}
+		return DriftReport{Class: CheckError, Checks: p.Checks}
 	}
+	report := p.report(applied)
+	report.Checks = p.Checks
+	if p.Incomplete && (report.Class == InSync || report.Class == ProviderNoise) {
+		report.Class = CheckError
+		report.Reason = "The engine deferred changes, so nobody knows yet whether these resources are in sync."
+	}
+	return report
+}
+
+func (p *Plan) report(applied bool) DriftReport {
 	drift := map[string]Change{}
 	for _, d := range p.Drift {
 		drift[d.Address] = d
@@ -59,7 +78,7 @@ func (p *Plan) DriftReport(applied bool) DriftReport {
 		}
 	}
 	for _, o := range p.Outputs {
-		outputs = append(outputs, DriftedResource{Address: "output." + o.Name, Change: driftChanged})
+		outputs = append(outputs, o.drifted())
 	}
 	switch {
 	case len(gone) > 0:
@@ -74,8 +93,8 @@ func (p *Plan) DriftReport(applied bool) DriftReport {
 
 func (p *Plan) changesReport(applied bool, drift map[string]Change) DriftReport {
 	report := DriftReport{Class: CloudChange}
-	if !applied && len(p.Invocations) > 0 {
-		report.Class = UnappliedCommit // nothing in a cloud asks for an action
+	for _, i := range p.Invocations {
+		report.Unexplained = append(report.Unexplained, i.Address) // nothing in a cloud asks for an action
 	}
 	relevant := p.relevantDrift()
 	seen := map[string]bool{}
@@ -84,11 +103,16 @@ func (p *Plan) changesReport(applied bool, drift map[string]Change) DriftReport 
 		if !drifts && c.Previous != "" {
 			d, drifts = drift[c.Previous]
 		}
-		if !applied && !c.explained(d, drifts, relevant) {
-			report.Class = UnappliedCommit
+		// At the applied inputs what depends on drift elsewhere may come on top
+		// of a resource's own.
+		if !c.explained(d, drifts, relevant) && !(applied && relevant && c.Action.writes()) {
+			report.Unexplained = append(report.Unexplained, c.Address)
 		}
 		seen[c.Address], seen[d.Address] = true, true
 		report.Resources = append(report.Resources, c.drifted(d, drifts))
+	}
+	if !applied && len(report.Unexplained) > 0 {
+		report.Class = UnappliedCommit
 	}
 	// What is gone from the cloud and from the configuration at once.
 	for _, d := range p.Drift {
@@ -99,6 +123,9 @@ func (p *Plan) changesReport(applied bool, drift map[string]Change) DriftReport 
 	slices.SortStableFunc(report.Resources, func(a, b DriftedResource) int { return strings.Compare(a.Address, b.Address) })
 	return report
 }
+
+// writes reports whether the action gives a resource values.
+func (a Action) writes() bool { return a == Update || a == Replace || a == ReplaceCreateFirst }
 
 // relevantDrift reports whether something drifted that changes elsewhere
 // depend on.
@@ -150,20 +177,29 @@ func (c Change) explained(d Change, drifts, relevant bool) bool {
 
 // drifted describes a change that would put right what d did.
 func (c Change) drifted(d Change, drifts bool) DriftedResource {
-	r := DriftedResource{Address: c.Address, Change: driftChanged}
-	switch {
-	case drifts && d.Action == Delete, c.Action == Create:
-		r.Change = driftDeleted
-		return r
-	case c.Action == Delete && !drifts:
-		r.Change = driftCreated
+	if drifts && d.Action == Delete || c.Action == Create {
+		if !drifts {
+			d = c
+		}
+		r := d.described(driftDeleted)
+		r.Address, r.Action = c.Address, c.Action
 		return r
 	}
-	r.Attributes = c.changed()
-	if len(r.Attributes) == 0 && drifts {
-		r.Attributes = d.changed()
+	if c.Action == Delete && !drifts {
+		r := c.described(driftCreated)
+		r.Action = c.Action
+		return r
 	}
-	r.Attributes = r.Attributes[:min(len(r.Attributes), maxAttributes)]
+	r := c.described(driftChanged)
+	r.Action = c.Action
+	deltas := c.deltas()
+	if len(deltas) == 0 && drifts {
+		deltas = d.deltas()
+		for i := range deltas { // there, after is the cloud's
+			deltas[i].before, deltas[i].after = deltas[i].after, deltas[i].before
+		}
+	}
+	r.set(deltas)
 	return r
 }
 
@@ -171,32 +207,205 @@ func (c Change) drifted(d Change, drifts bool) DriftedResource {
 func drifted(d Change) DriftedResource {
 	switch d.Action {
 	case Delete, Forget:
-		return DriftedResource{Address: d.Address, Change: driftDeleted}
+		return d.described(driftDeleted)
 	case Create:
-		return DriftedResource{Address: d.Address, Change: driftCreated}
+		return d.described(driftCreated)
 	}
-	attributes := d.changed()
-	return DriftedResource{Address: d.Address, Change: driftChanged, Attributes: attributes[:min(len(attributes), maxAttributes)]}
+	deltas := d.deltas()
+	for i := range deltas {
+		deltas[i].before, deltas[i].after = deltas[i].after, deltas[i].before
+	}
+	r := d.described(driftChanged)
+	r.set(deltas)
+	return r
 }
 
-// changed returns the deepest paths that the change gives another value that
-// is known, sorted. What is only known after the apply follows from the rest.
+// drifted describes an output whose value is another one.
+func (o Output) drifted() DriftedResource {
+	before, after := o.Values()
+	r := DriftedResource{Address: "output." + o.Name, Change: driftChanged}
+	r.set([]delta{{"", before, after}})
+	r.Attributes = nil // it has none
+	return r
+}
+
+// described is what is said of a resource whatever happened to it.
+func (c Change) described(change string) DriftedResource {
+	r := DriftedResource{Address: c.Address, Change: change, Type: c.Type, Provider: c.Provider}
+	before, _ := c.Values()
+	object, _ := before.(map[string]any)
+	r.ID, _ = object["id"].(string)
+	for _, name := range []string{"arn", "name", "bucket", "identifier", "function_name", "key_id", "self_link"} {
+		if s, ok := object[name].(string); ok && s != "" && s != r.ID && len(s) < 300 {
+			r.Names = append(r.Names, s)
+		}
+	}
+	if len(r.ID) > 300 {
+		r.ID = ""
+	}
+	return r
+}
+
+// set puts the attributes that differ into r.
+func (r *DriftedResource) set(deltas []delta) {
+	slices.SortFunc(deltas, func(a, b delta) int { return strings.Compare(a.path, b.path) })
+	canonical := []any{}
+	for i, d := range deltas {
+		if i < maxAttributes {
+			r.Attributes = append(r.Attributes, d.path)
+		}
+		if i < maxValues {
+			r.Values = append(r.Values, DriftedValue{Attribute: d.path, Cloud: Text(d.before), Git: Text(d.after)})
+		}
+		canonical = append(canonical, d.path, bare(d.before), bare(d.after))
+	}
+	r.Canonical = encode(canonical)
+}
+
+// bare is a value with its secrets, for a keyed hash.
+func bare(v any) any {
+	switch v := v.(type) {
+	case Sensitive:
+		return map[string]any{"sensitive": v.canonical}
+	case Unknown:
+		return map[string]any{"unknown": true}
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for k, child := range v {
+			out[k] = bare(child)
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i := range v {
+			out[i] = bare(v[i])
+		}
+		return out
+	}
+	return v
+}
+
+// Digest is a keyed hash of what drifted and how, as Plan.Digest is of what
+// changes: two checks with one digest found the same drift. It is to be taken
+// of the report that DriftReport and Without made, not of a stored one.
+func (r DriftReport) Digest(key []byte) string {
+	mac := hmac.New(sha256.New, key)
+	mac.Write(encode([]any{"drift", string(r.Class)}))
+	for _, d := range r.Resources {
+		mac.Write(encode([]any{d.Address, d.Change, string(d.Action), string(d.Canonical)}))
+	}
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// Without returns the report without the drift that rules cover, which it has
+// in Ignored instead. covers says why an attribute of an address is left alone;
+// attribute is empty for an output. What is gone from the cloud, what would be
+// destroyed or replaced, and what Git asks for is never left out.
+func (r DriftReport) Without(covers func(address, attribute string) (why string, ok bool)) DriftReport {
+	if r.Class != CloudChange && r.Class != OutputOnly {
+		return r
+	}
+	out := r
+	out.Resources = nil
+	for _, d := range r.Resources {
+		rest, ignored := d.without(covers)
+		out.Ignored = append(out.Ignored, ignored...)
+		if rest != nil {
+			out.Resources = append(out.Resources, *rest)
+		}
+	}
+	if len(out.Resources) == 0 {
+		out.Class, out.Unexplained = InSync, nil
+	}
+	return out
+}
+
+// without is Without for one resource; rest is nil where nothing is left.
+func (d DriftedResource) without(covers func(address, attribute string) (string, bool)) (rest *DriftedResource, ignored []IgnoredDrift) {
+	isOutput := d.Type == "" && d.Action == ""
+	if d.Change != driftChanged || d.Action != Update && !isOutput || len(d.Attributes) >= maxAttributes {
+		return &d, nil
+	}
+	if isOutput {
+		if why, ok := covers(d.Address, ""); ok {
+			return nil, []IgnoredDrift{{Address: d.Address, Reason: why}}
+		}
+		return &d, nil
+	}
+	left := d
+	left.Attributes, left.Values, left.Canonical = nil, nil, nil
+	reasons := map[string]int{}
+	for _, a := range d.Attributes {
+		why, ok := covers(d.Address, a)
+		if !ok {
+			left.Attributes = append(left.Attributes, a)
+			continue
+		}
+		i, known := reasons[why]
+		if !known {
+			i = len(ignored)
+			reasons[why] = i
+			ignored = append(ignored, IgnoredDrift{Address: d.Address, Reason: why})
+		}
+		ignored[i].Attributes = append(ignored[i].Attributes, a)
+	}
+	switch {
+	case len(left.Attributes) == 0 && len(d.Attributes) > 0:
+		return nil, ignored
+	case len(ignored) == 0:
+		return &d, nil
+	}
+	for _, v := range d.Values {
+		if slices.Contains(left.Attributes, v.Attribute) {
+			left.Values = append(left.Values, v)
+		}
+	}
+	// An ignored attribute that changes again does not make this another drift.
+	kept := []any{}
+	all, _ := decode(d.Canonical).([]any)
+	for i := 0; i+2 < len(all); i += 3 {
+		if path, _ := all[i].(string); slices.Contains(left.Attributes, path) {
+			kept = append(kept, all[i], all[i+1], all[i+2])
+		}
+	}
+	left.Canonical = encode(kept)
+	return &left, ignored
+}
+
+// delta is an attribute that a change gives another value.
+type delta struct {
+	path          string
+	before, after any
+}
+
+// changed returns the paths of deltas, sorted.
 func (c Change) changed() []string {
+	deltas := c.deltas()
+	paths := make([]string, len(deltas))
+	for i, d := range deltas {
+		paths[i] = d.path
+	}
+	slices.Sort(paths)
+	return paths
+}
+
+// deltas returns the deepest paths that the change gives another value that is
+// known. What is only known after the apply follows from the rest.
+func (c Change) deltas() []delta {
 	before, after := c.Values()
-	paths := map[string]bool{}
-	changedPaths(nil, before, after, paths)
+	var out []delta
+	changedPaths(nil, before, after, &out)
 	for _, raw := range c.Replace {
 		if path := ParsePath(raw).String(); !bytes.Equal(raw, []byte("null")) && path != "" {
-			below := func(p string) bool { return within(p, path) }
-			if !slices.ContainsFunc(slices.Collect(maps.Keys(paths)), below) {
-				paths[path] = true
+			if !slices.ContainsFunc(out, func(d delta) bool { return within(d.path, path) }) {
+				out = append(out, delta{path, nil, Unknown{}})
 			}
 		}
 	}
-	return slices.Sorted(maps.Keys(paths))
+	return out
 }
 
-func changedPaths(path Path, before, after any, out map[string]bool) {
+func changedPaths(path Path, before, after any, out *[]delta) {
 	if _, unknown := after.(Unknown); unknown || equal(before, after) {
 		return
 	}
@@ -224,6 +433,6 @@ func changedPaths(path Path, before, after any, out map[string]bool) {
 		}
 	}
 	if len(path) > 0 {
-		out[path.String()] = true
+		*out = append(*out, delta{path.String(), before, after})
 	}
 }

@@ -52,6 +52,7 @@ type document struct {
 	DeferredActions   []json.RawMessage               `json:"deferred_action_invocations"`
 	Complete          *bool                           `json:"complete"`
 	Errored           bool                            `json:"errored"`
+	Checks            []tfjson.CheckResultStatic      `json:"checks"`
 	Variables         map[string]*tfjson.PlanVariable `json:"variables"`
 	Configuration     json.RawMessage                 `json:"configuration"`
 	PlannedValues     json.RawMessage                 `json:"planned_values"`
@@ -238,8 +239,33 @@ func (doc *document) plan() (*Plan, error) {
 	for _, r := range doc.Relevant {
 		p.Relevant = append(p.Relevant, relevant(r))
 	}
+	for _, c := range doc.Checks {
+		p.Checks = append(p.Checks, failedChecks(c)...)
+	}
 	p.sort()
 	return p, nil
+}
+
+// failedChecks are the instances of a check that fail, or could not be decided
+// for an error.
+func failedChecks(c tfjson.CheckResultStatic) (failed []FailedCheck) {
+	bad := func(s tfjson.CheckStatus) bool { return s == tfjson.CheckStatusFail || s == tfjson.CheckStatusError }
+	for _, i := range c.Instances {
+		if !bad(i.Status) {
+			continue
+		}
+		f := FailedCheck{Address: or(i.Address.ToDisplay, c.Address.ToDisplay)}
+		var messages []string
+		for _, p := range i.Problems {
+			messages = append(messages, short(p.Message))
+		}
+		f.Message = strings.Join(messages, " ")
+		failed = append(failed, f)
+	}
+	if len(failed) == 0 && bad(c.Status) {
+		failed = append(failed, FailedCheck{Address: c.Address.ToDisplay})
+	}
+	return failed
 }
 
 // tidy makes the values and marks of the document canonical: numbers in one
@@ -294,6 +320,7 @@ func (p *Plan) sort() {
 		}
 		return bytes.Compare(a.record(), b.record())
 	})
+	slices.SortStableFunc(p.Checks, func(a, b FailedCheck) int { return strings.Compare(a.Address, b.Address) })
 	slices.Sort(p.Reads)
 	slices.Sort(p.Relevant)
 	p.Relevant = slices.Compact(p.Relevant)

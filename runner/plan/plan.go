@@ -21,6 +21,8 @@ type Plan struct {
 	// Invocations are the provider actions that run beside the changes
 	// ("action_invocations", Terraform 1.14 and later).
 	Invocations []Invocation `json:"invocations,omitempty"`
+	// Checks are the checks of the configuration that fail ("checks").
+	Checks []FailedCheck `json:"checks,omitempty"`
 	// Errored is set where planning failed half way; such a plan cannot be
 	// applied.
 	Errored bool `json:"errored,omitempty"`
@@ -193,6 +195,16 @@ type DriftReport struct {
 	Class Class `json:"class"`
 	// Resources are the addresses concerned, with the attributes that differ.
 	Resources []DriftedResource `json:"resources,omitempty"`
+	// Ignored is what rules cover; see Without.
+	Ignored []IgnoredDrift `json:"ignored,omitempty"`
+	// Unexplained are the addresses that the plan would change although the
+	// refresh saw nothing there that explains it: a data source or a function
+	// has another value, or the state was changed by hand.
+	Unexplained []string `json:"unexplained,omitempty"`
+	// Checks are the checks of the configuration that fail.
+	Checks []FailedCheck `json:"checks,omitempty"`
+	// Reason says why the class is CheckError, where the engine did not fail.
+	Reason string `json:"reason,omitempty"`
 }
 
 // DriftedResource is a resource that is not as it should be.
@@ -200,4 +212,37 @@ type DriftedResource struct {
 	Address    string   `json:"address"`
 	Change     string   `json:"change"` // "changed", "deleted" or "created" in the cloud
 	Attributes []string `json:"attributes,omitempty"`
+	// Values are the attributes' values, the first of them; sensitive ones
+	// masked.
+	Values []DriftedValue `json:"values,omitempty"`
+	// Action is what the plan does to put it right; empty where it does nothing.
+	Action   Action `json:"action,omitempty"`
+	Type     string `json:"type,omitempty"`
+	Provider string `json:"provider,omitempty"`
+	// ID is the cloud's own id, and Names are others that it may go by there.
+	ID    string   `json:"id,omitempty"`
+	Names []string `json:"names,omitempty"`
+
+	// Canonical is what Digest covers, secrets included: it is never stored.
+	Canonical []byte `json:"-"`
+}
+
+// DriftedValue is one attribute in the cloud and in Git, as people see it.
+type DriftedValue struct {
+	Attribute string `json:"attribute"`
+	Cloud     string `json:"cloud"`
+	Git       string `json:"git"`
+}
+
+// IgnoredDrift is drift that a rule covers.
+type IgnoredDrift struct {
+	Address    string   `json:"address"`
+	Attributes []string `json:"attributes,omitempty"`
+	Reason     string   `json:"reason"`
+}
+
+// FailedCheck is a check block, a condition or a validation that does not hold.
+type FailedCheck struct {
+	Address string `json:"address"`
+	Message string `json:"message,omitempty"`
 }
