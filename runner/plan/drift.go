@@ -93,8 +93,9 @@ func (p *Plan) report(applied bool) DriftReport {
 
 func (p *Plan) changesReport(applied bool, drift map[string]Change) DriftReport {
 	report := DriftReport{Class: CloudChange}
+	commit := len(p.Invocations) > 0 // asks for changes that nothing in the cloud explains
 	for _, i := range p.Invocations {
-		report.Unexplained = append(report.Unexplained, i.Address) // nothing in a cloud asks for an action
+		report.Unexplained = append(report.Unexplained, i.Address)
 	}
 	relevant := p.relevantDrift()
 	seen := map[string]bool{}
@@ -103,15 +104,16 @@ func (p *Plan) changesReport(applied bool, drift map[string]Change) DriftReport 
 		if !drifts && c.Previous != "" {
 			d, drifts = drift[c.Previous]
 		}
-		// At the applied inputs what depends on drift elsewhere may come on top
-		// of a resource's own.
-		if !c.explained(d, drifts, relevant) && !(applied && relevant && c.Action.writes()) {
+		if !c.explained(d, drifts, relevant) {
+			commit = true
+		}
+		if !c.undoes(d, drifts, relevant) {
 			report.Unexplained = append(report.Unexplained, c.Address)
 		}
 		seen[c.Address], seen[d.Address] = true, true
 		report.Resources = append(report.Resources, c.drifted(d, drifts))
 	}
-	if !applied && len(report.Unexplained) > 0 {
+	if commit && !applied {
 		report.Class = UnappliedCommit
 	}
 	// What is gone from the cloud and from the configuration at once.
@@ -123,9 +125,6 @@ func (p *Plan) changesReport(applied bool, drift map[string]Change) DriftReport 
 	slices.SortStableFunc(report.Resources, func(a, b DriftedResource) int { return strings.Compare(a.Address, b.Address) })
 	return report
 }
-
-// writes reports whether the action gives a resource values.
-func (a Action) writes() bool { return a == Update || a == Replace || a == ReplaceCreateFirst }
 
 // relevantDrift reports whether something drifted that changes elsewhere
 // depend on.
@@ -166,13 +165,34 @@ func (c Change) explained(d Change, drifts, relevant bool) bool {
 		if !drifts {
 			return relevant
 		}
-		theirs := d.changed()
 		mine := c.changed()
-		return len(mine) > 0 && !slices.ContainsFunc(mine, func(path string) bool {
-			return !slices.ContainsFunc(theirs, func(t string) bool { return within(path, t) || within(t, path) })
-		})
+		return len(mine) > 0 && covered(mine, d.changed())
 	}
 	return false
+}
+
+// undoes reports whether the change does nothing but put back what the refresh
+// found changed. One that follows another resource's drift does not: it would
+// spread that drift, but for values that are known only after the apply.
+func (c Change) undoes(d Change, drifts, relevant bool) bool {
+	switch c.Action {
+	case Create:
+		return drifts && d.Action == Delete
+	case Update, Replace, ReplaceCreateFirst:
+		mine := c.changed()
+		if drifts && len(mine) > 0 {
+			return covered(mine, d.changed())
+		}
+		return len(mine) == 0 && relevant
+	}
+	return false
+}
+
+// covered reports whether each path is one of the others, above or below one.
+func covered(paths, others []string) bool {
+	return !slices.ContainsFunc(paths, func(path string) bool {
+		return !slices.ContainsFunc(others, func(o string) bool { return within(path, o) || within(o, path) })
+	})
 }
 
 // drifted describes a change that would put right what d did.

@@ -72,6 +72,12 @@ func TestDriftReport(t *testing.T) {
 			fresh:   DriftReport{Class: ProviderNoise, Resources: []DriftedResource{changed(x, "etag")}},
 		},
 		{
+			// A newer provider knows one attribute more.
+			name: "a provider's upgrade", drift: resource(x, `{"actions":["update"],"before":{"size":"s"},"after":{"size":"s","tier":"basic"}}`),
+			applied: DriftReport{Class: ProviderNoise, Resources: []DriftedResource{changed(x, "tier")}},
+			fresh:   DriftReport{Class: ProviderNoise, Resources: []DriftedResource{changed(x, "tier")}},
+		},
+		{
 			name: "gone, and not wanted any more", drift: resource(x, gone),
 			applied: DriftReport{Class: CloudChange, Resources: []DriftedResource{deleted}},
 			fresh:   DriftReport{Class: CloudChange, Resources: []DriftedResource{deleted}},

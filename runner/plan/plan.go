@@ -197,9 +197,10 @@ type DriftReport struct {
 	Resources []DriftedResource `json:"resources,omitempty"`
 	// Ignored is what rules cover; see Without.
 	Ignored []IgnoredDrift `json:"ignored,omitempty"`
-	// Unexplained are the addresses that the plan would change although the
-	// refresh saw nothing there that explains it: a data source or a function
-	// has another value, or the state was changed by hand.
+	// Unexplained are the addresses whose change would do more than put back
+	// what the refresh found changed there: a data source or a function has
+	// another value, the state was changed by hand, or the resource would follow
+	// another one's drift.
 	Unexplained []string `json:"unexplained,omitempty"`
 	// Checks are the checks of the configuration that fail.
 	Checks []FailedCheck `json:"checks,omitempty"`
