@@ -110,6 +110,17 @@ type Claim struct {
 	// PerLimit caps the running jobs of one Job.Limit over all workers.
 	// 0 means no cap.
 	PerLimit int
+	// Limits are the caps of those Job.Limits that have one of their own, in
+	// place of PerLimit.
+	Limits map[string]int
+}
+
+// Cap returns how many jobs of a Job.Limit may run at once; 0 means no cap.
+func (c Claim) Cap(limit string) int {
+	if most, ok := c.Limits[limit]; ok {
+		return most
+	}
+	return c.PerLimit
 }
 
 // Ref names one claim of one job.

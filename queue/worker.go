@@ -31,6 +31,8 @@ type WorkerConfig struct {
 	// PerLimit caps the running jobs of one Job.Limit over all workers.
 	// Defaults to no cap.
 	PerLimit int
+	// Limits are the caps of those Job.Limits that have one of their own.
+	Limits map[string]int
 	// Grace is how long running jobs may go on after Run's context has ended.
 	// Defaults to 0: they are interrupted at once.
 	Grace time.Duration
@@ -90,7 +92,7 @@ func (c WorkerConfig) WithDefaults() WorkerConfig {
 	if c.Metrics.Lost == nil {
 		c.Metrics.Lost = func(Job) {}
 	}
-	c.Handlers = maps.Clone(c.Handlers)
+	c.Handlers, c.Limits = maps.Clone(c.Handlers), maps.Clone(c.Limits)
 	return c
 }
 
@@ -183,7 +185,7 @@ func (w *Worker) claim(ctx, alive context.Context, handling *sync.WaitGroup) boo
 	asking, cancel := context.WithTimeout(alive, w.config.Lease)
 	defer cancel()
 	asked, now := time.Now(), w.queue.config.Clock()
-	jobs, err := w.queue.driver.Claim(asking, now, Claim{Worker: w.config.Name, Lease: w.config.Lease, Max: room, PerLimit: w.config.PerLimit})
+	jobs, err := w.queue.driver.Claim(asking, now, Claim{Worker: w.config.Name, Lease: w.config.Lease, Max: room, PerLimit: w.config.PerLimit, Limits: w.config.Limits})
 	if err != nil {
 		w.report(ctx, "claim jobs", err)
 		return false

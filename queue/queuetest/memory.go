@@ -118,7 +118,7 @@ func (m *Memory) Claim(_ context.Context, now time.Time, c queue.Claim) ([]queue
 	}
 	var out []queue.Job
 	for len(out) < c.Max {
-		e := m.first(now, c.PerLimit)
+		e := m.first(now, c)
 		if e == nil {
 			break
 		}
@@ -131,7 +131,7 @@ func (m *Memory) Claim(_ context.Context, now time.Time, c queue.Claim) ([]queue
 }
 
 // first returns the claimable job that comes before all others.
-func (m *Memory) first(now time.Time, perLimit int) *entry {
+func (m *Memory) first(now time.Time, c queue.Claim) *entry {
 	groups, running := map[string]*entry{}, map[string]int{} // heads; running jobs by bucket
 	busy := map[string]bool{}                                // groups
 	var free []*entry
@@ -148,7 +148,7 @@ func (m *Memory) first(now time.Time, perLimit int) *entry {
 			groups[e.Group] = e
 		}
 	}
-	fits := func(e *entry) bool { return e.Limit == "" || perLimit <= 0 || running[e.Limit] < perLimit }
+	fits := func(e *entry) bool { return e.Limit == "" || c.Cap(e.Limit) <= 0 || running[e.Limit] < c.Cap(e.Limit) }
 	for _, e := range m.jobs {
 		head := e.Group == "" && e.State == queue.StateWaiting && !e.RunAt.After(now) ||
 			e.Group != "" && groups[e.Group] == e && !busy[e.Group]

@@ -121,7 +121,7 @@ func (t *tx) claim(now time.Time, c queue.Claim, out *[]queue.Job) error {
 		case !ok:
 			return nil
 		default:
-			free, err := t.free(next.limit, c.PerLimit, running)
+			free, err := t.free(next.limit, c.Cap(next.limit), running)
 			if err != nil {
 				return err
 			}

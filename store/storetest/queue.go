@@ -40,6 +40,7 @@ func RunQueue(t *testing.T, open func(t *testing.T) (a, b queue.Driver)) {
 		"CanceledIsKept":    (*suite).canceledIsKept,
 		"Retry":             (*suite).retry,
 		"PerLimit":          (*suite).perLimit,
+		"Limits":            (*suite).limits,
 		"PerLimitExpired":   (*suite).perLimitExpired,
 		"PerLimitHead":      (*suite).perLimitHead,
 		"List":              (*suite).list,
@@ -395,6 +396,15 @@ func (s *suite) perLimit() {
 	s.end(start, jobs[0], queue.Outcome{RunAt: start})
 	equal(s.T, "room for one", ids(s.claimWith(start, c)), []string{id[0]})
 	equal(s.T, "without a cap", ids(s.claimWith(start, queue.Claim{Max: 10})), []string{id[2]})
+}
+
+func (s *suite) limits() {
+	id := s.add(queue.Job{Limit: "a"}, queue.Job{Limit: "a"}, queue.Job{Limit: "drift"}, queue.Job{Limit: "drift"}, queue.Job{Limit: "drift"}, queue.Job{Limit: "free"}, queue.Job{Limit: "free"})
+	c := queue.Claim{Max: 10, PerLimit: 1, Limits: map[string]int{"drift": 2, "free": 0}}
+	jobs := s.claimWith(start, c)
+	equal(s.T, "one of a, two checks, and all of the free ones", ids(jobs), []string{id[0], id[2], id[3], id[5], id[6]})
+	s.end(start, jobs[1], queue.Outcome{Done: true})
+	equal(s.T, "room for one check", ids(s.claimWith(start, c)), []string{id[4]})
 }
 
 func (s *suite) perLimitExpired() {
