@@ -27,6 +27,9 @@ func (r *Runner) handleEvent(ctx context.Context, job queue.Job) error {
 	case vcs.EventPush:
 		return r.pushed(ctx, e)
 	case vcs.EventComment:
+		if e.Number == 0 {
+			return nil // on an issue: no command is read there
+		}
 		return r.commented(ctx, e)
 	case vcs.EventMergeGroup:
 		return r.mergeGroup(ctx, e)

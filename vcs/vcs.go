@@ -92,7 +92,8 @@ type EventKind string
 const (
 	EventPullRequest EventKind = "pull_request" // opened, pushed to, edited, closed, merged, reviewed
 	EventPush        EventKind = "push"         // a branch moved
-	EventComment     EventKind = "comment"      // a comment was newly created on a pull request
+	EventComment     EventKind = "comment"      // a comment was newly created on a pull request or an issue
+	EventTicket      EventKind = "ticket"       // an issue was closed, reopened or deleted
 	// EventMergeGroup: the host's merge queue wants the commit After checked, which
 	// would bring pull requests from Before to Branch.
 	EventMergeGroup EventKind = "merge_group"
@@ -110,13 +111,16 @@ type Event struct {
 	Kind       EventKind  `json:"kind"`
 	Repository Repository `json:"repository"`
 	Number     int        `json:"number,omitempty"` // the pull request's
-	Branch     string     `json:"branch,omitempty"` // EventPush, EventMergeGroup
-	Before     string     `json:"before,omitempty"` // EventPush, EventMergeGroup
-	After      string     `json:"after,omitempty"`  // EventPush, EventMergeGroup, EventRerun
-	Check      string     `json:"check,omitempty"`  // EventRerun: the status's context; empty for all of them
-	Sender     string     `json:"sender,omitempty"`
-	CommentID  int64      `json:"comment_id,omitempty"`
-	Comment    string     `json:"comment,omitempty"`
+	// Ticket is the ticket's number: EventTicket, and EventComment for a comment on
+	// an issue, not on a pull request (Number is 0 then).
+	Ticket    int    `json:"ticket,omitempty"`
+	Branch    string `json:"branch,omitempty"` // EventPush, EventMergeGroup
+	Before    string `json:"before,omitempty"` // EventPush, EventMergeGroup
+	After     string `json:"after,omitempty"`  // EventPush, EventMergeGroup, EventRerun
+	Check     string `json:"check,omitempty"`  // EventRerun: the status's context; empty for all of them
+	Sender    string `json:"sender,omitempty"`
+	CommentID int64  `json:"comment_id,omitempty"`
+	Comment   string `json:"comment,omitempty"`
 	// CommentedAt is when the comment was made, by the host's clock and to the
 	// second at worst; zero where the host does not say.
 	CommentedAt time.Time `json:"commented_at,omitzero"`
@@ -190,10 +194,10 @@ type Webhooks interface {
 	ParseWebhook(header http.Header, body []byte) (Event, error)
 }
 
-// Comment is a comment on a pull request.
+// Comment is a comment on a pull request, or on a ticket.
 type Comment struct {
 	ID        int64
-	Number    int // the pull request's
+	Number    int // the pull request's, or the ticket's
 	Author    string
 	Body      string
 	CreatedAt time.Time

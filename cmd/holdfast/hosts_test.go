@@ -50,6 +50,8 @@ func TestHostsPage(t *testing.T) {
 		"reviews (`approved`), conflicts (`mergeable`)": can[vcs.Reviews],
 		"merge for the author (`automerge`)":            can[vcs.Merger],
 		"pull requests of its own (rollback, setup)":    can[vcs.Opener],
+		"edit its own pull requests":                    can[vcs.PullEditor],
+		"tickets":                                       can[vcs.Tickets],
 		"deployments for each workspace":                can[vcs.Deployments],
 		"repositories by pattern":                       can[vcs.Lister],
 		"permissions of the token are checked":          can[vcs.Grants],

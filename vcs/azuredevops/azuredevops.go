@@ -99,6 +99,7 @@ var (
 	_ vcs.Reviews      = (*Host)(nil)
 	_ vcs.Merger       = (*Host)(nil)
 	_ vcs.Opener       = (*Host)(nil)
+	_ vcs.PullEditor   = (*Host)(nil)
 	_ vcs.Lister       = (*Host)(nil)
 	_ vcs.Clock        = (*Host)(nil)
 	_ vcs.Budget       = (*Host)(nil)

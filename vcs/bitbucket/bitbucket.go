@@ -104,6 +104,7 @@ var (
 	_ vcs.Reviews      = (*Host)(nil)
 	_ vcs.Merger       = (*Host)(nil)
 	_ vcs.Opener       = (*Host)(nil)
+	_ vcs.PullEditor   = (*Host)(nil)
 	_ vcs.Lister       = (*Host)(nil)
 	_ vcs.Hooks        = (*Host)(nil)
 	_ vcs.Clock        = (*Host)(nil)

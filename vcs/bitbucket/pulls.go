@@ -55,6 +55,9 @@ type pull struct {
 			Href string `json:"href"`
 		} `json:"html"`
 	} `json:"links"`
+	Reviewers []struct {
+		UUID string `json:"uuid"`
+	} `json:"reviewers"`
 	Participants []struct {
 		User  account   `json:"user"`
 		State string    `json:"state"`

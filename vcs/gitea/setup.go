@@ -18,7 +18,7 @@ import (
 // hookEvents are those that a webhook has to send.
 var hookEvents = []string{
 	"push", "pull_request", "pull_request_sync", "pull_request_comment", "pull_request_review",
-	"pull_request_review_request", "issue_comment", "repository",
+	"pull_request_review_request", "issues", "issue_comment", "repository",
 }
 
 // Repositories returns an organisation's repositories, or a user's.
@@ -75,7 +75,7 @@ func (h *Host) Grants(ctx context.Context, r vcs.Repository) ([]vcs.Grant, error
 	if repo.Permissions != nil {
 		may = *repo.Permissions
 	}
-	issues := vcs.Grant{Permission: "scope write:issue", For: "reading and writing comments", Page: tokens, Granted: true}
+	issues := vcs.Grant{Permission: "scope write:issue", For: "reading and writing comments and tickets", Page: tokens, Granted: true}
 	_, _, err = c.ListRepoIssueComments(r.Owner, r.Name, sdk.ListIssueCommentOptions{ListOptions: sdk.ListOptions{Page: 1, PageSize: 1}, Since: h.cfg.Now()})
 	if errors.Is(err, vcs.ErrDenied) {
 		issues.Granted = false

@@ -70,6 +70,8 @@ func (h *Host) ParseWebhook(header http.Header, body []byte) (vcs.Event, error) 
 		err = transport.SetPush(&e, p.Ref, p.Before, p.After)
 	case p.Comment != nil && (name == "issue_comment" || name == "pull_request_comment"):
 		err = comment(&e, p)
+	case name == "issues":
+		err = issue(&e, p)
 	case name == "pull_request" || strings.HasPrefix(name, "pull_request_"):
 		err = pullRequest(&e, p)
 	default:
@@ -121,8 +123,6 @@ func comment(e *vcs.Event, p payload) error {
 		number = p.PullRequest.Number
 	}
 	switch {
-	case !onPull:
-		return transport.Ignored("comment on an issue that is no pull request")
 	case p.Action != "created":
 		return transport.Ignored("comment %s", transport.Printable(p.Action))
 	case p.Comment.ID <= 0:
@@ -132,7 +132,28 @@ func comment(e *vcs.Event, p payload) error {
 	if at, err := time.Parse(time.RFC3339, p.Comment.Created); err == nil {
 		e.CommentedAt = at.UTC()
 	}
-	return transport.SetNumber(e, number)
+	if onPull {
+		return transport.SetNumber(e, number)
+	}
+	return transport.SetTicket(e, number)
+}
+
+// issue takes what a ticket's owner has to know of: whether it is still open. Few
+// versions tell of deleted ones.
+func issue(e *vcs.Event, p payload) error {
+	switch p.Action {
+	case "closed", "reopened", "deleted":
+	default: // opened, edited, labels, assignees, milestones
+		return transport.Ignored("issue %s", transport.Printable(p.Action))
+	}
+	if p.Issue == nil {
+		return errors.New("it has no issue")
+	}
+	if len(p.Issue.PullRequest) > 0 && string(p.Issue.PullRequest) != "null" {
+		return transport.Ignored("issue that is a pull request")
+	}
+	e.Kind = vcs.EventTicket
+	return transport.SetTicket(e, p.Issue.Number)
 }
 
 func pullRequest(e *vcs.Event, p payload) error {

@@ -58,6 +58,10 @@ func commentBody(action, more string) string {
 	return `{"action":"` + action + `","issue":{"id":9,"number":7,"pull_request":{"merged":false}},"comment":{"id":55,"body":"holdfast plan"},"is_pull":true,` + more + tail
 }
 
+func issueBody(action string) string {
+	return `{"action":"` + action + `","number":4,"issue":{"id":5,"number":4,"state":"open","pull_request":null},` + tail
+}
+
 func pushBody(ref, before, after string) string {
 	return `{"ref":"` + ref + `","before":"` + before + `","after":"` + after + `","total_commits":1,` + tail
 }
@@ -107,8 +111,11 @@ var webhookCases = []struct {
 	{name: "comment edited", event: "issue_comment", kind: "pull_request_comment", body: commentBody("edited", ""), ignored: true},
 	{name: "comment deleted", event: "issue_comment", kind: "pull_request_comment", body: commentBody("deleted", ""), ignored: true},
 	{name: "comment on an issue", event: "issue_comment", kind: "issue_comment",
-		body:    `{"action":"created","issue":{"number":4,"pull_request":null},"comment":{"id":5,"body":"holdfast apply"},"is_pull":false,` + tail,
-		ignored: true},
+		body: `{"action":"created","issue":{"number":4,"pull_request":null},"comment":{"id":5,"body":"holdfast apply"},"is_pull":false,` + tail,
+		want: vcs.Event{Kind: vcs.EventComment, Ticket: 4, CommentID: 5, Comment: "holdfast apply"}},
+	{name: "comment on an issue edited", event: "issue_comment", kind: "issue_comment",
+		body: `{"action":"edited","issue":{"number":4},"comment":{"id":5},"is_pull":false,` + tail, ignored: true},
+	{name: "comment on an issue without a number", event: "issue_comment", body: `{"action":"created","comment":{"id":5},` + tail, err: "issue 0"},
 	{name: "comment without id", event: "issue_comment", body: strings.Replace(commentBody("created", ""), `"id":55`, `"id":0`, 1), err: "id"},
 	{name: "comment named as a pull request event", event: "pull_request", body: commentBody("created", ""), ignored: true},
 
@@ -123,6 +130,14 @@ var webhookCases = []struct {
 
 	{name: "create", event: "create", body: `{"ref":"main","ref_type":"branch",` + tail, ignored: true},
 	{name: "issue", event: "issues", body: `{"action":"opened","number":4,"issue":{"number":4},` + tail, ignored: true},
+	{name: "issue closed", event: "issues", kind: "issues", body: issueBody("closed"), want: vcs.Event{Kind: vcs.EventTicket, Ticket: 4}},
+	{name: "issue reopened", event: "issues", kind: "issues", body: issueBody("reopened"), want: vcs.Event{Kind: vcs.EventTicket, Ticket: 4}},
+	{name: "issue deleted", event: "issues", kind: "issues", body: issueBody("deleted"), want: vcs.Event{Kind: vcs.EventTicket, Ticket: 4}},
+	{name: "issue edited", event: "issues", kind: "issues", body: issueBody("edited"), ignored: true},
+	{name: "issue with labels", event: "issues", kind: "issue_label", body: issueBody("label_updated"), ignored: true},
+	{name: "issue that is a pull request", event: "issues", body: strings.Replace(issueBody("closed"), "null", `{"merged":false}`, 1), ignored: true},
+	{name: "no issue", event: "issues", body: `{"action":"closed","number":4,` + tail, err: "no issue"},
+	{name: "huge issue", event: "issues", body: strings.ReplaceAll(issueBody("closed"), `"number":4`, `"number":99999999999`), err: "99999999999"},
 	{name: "no event", event: "", body: "{" + tail, ignored: true},
 	{name: "truncated", event: "push", body: `{"ref":"refs/he`, err: "unexpected end"},
 	{name: "not an object", event: "push", body: `[]`, err: "cannot unmarshal"},
@@ -285,8 +300,12 @@ func FuzzParseWebhook(f *testing.F) {
 				t.Fatalf("pull request: %+v", e)
 			}
 		case vcs.EventComment:
-			if e.Number <= 0 || e.CommentID <= 0 {
+			if e.Number <= 0 == (e.Ticket <= 0) || e.CommentID <= 0 {
 				t.Fatalf("comment: %+v", e)
+			}
+		case vcs.EventTicket:
+			if e.Ticket <= 0 || e.Number != 0 {
+				t.Fatalf("ticket: %+v", e)
 			}
 		default:
 			t.Fatalf("kind %q", e.Kind)

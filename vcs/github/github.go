@@ -145,6 +145,8 @@ var (
 	_ vcs.Merger   = (*Host)(nil)
 	_ vcs.Opener   = (*Host)(nil)
 
+	_ vcs.Tickets      = (*Host)(nil)
+	_ vcs.PullEditor   = (*Host)(nil)
 	_ vcs.StatusReader = (*Host)(nil)
 	_ vcs.Checks       = (*Host)(nil)
 	_ vcs.Reactions    = (*Host)(nil)

@@ -15,7 +15,7 @@ import (
 )
 
 // HookEvents are those that a webhook has to send.
-var HookEvents = []string{"pull_request", "pull_request_review", "issue_comment", "push", "merge_group", "check_run", "repository"}
+var HookEvents = []string{"pull_request", "pull_request_review", "issue_comment", "issues", "push", "merge_group", "check_run", "repository"}
 
 // AppPermissions are those that an App needs, with what for.
 var AppPermissions = []struct {
@@ -24,7 +24,7 @@ var AppPermissions = []struct {
 }{
 	{"contents", "write", "cloning, and the branch of a rollback", false},
 	{"pull_requests", "write", "reading pull requests, their comments and reviews, and writing comments", false},
-	{"issues", "write", "comments, which are those of issues", false},
+	{"issues", "write", "tickets, and comments on pull requests, which are those of issues", false},
 	{"metadata", "read", "asking what the author of a command may do", false},
 	{"checks", "write", "check runs with the plan in them", true},
 	{"statuses", "write", "commit statuses, where there are no check runs", true},
@@ -113,7 +113,7 @@ func (h *Host) Grants(ctx context.Context, r vcs.Repository) ([]vcs.Grant, error
 			_, _, err := c.PullRequests.List(ctx, r.Owner, r.Name, &sdk.PullRequestListOptions{ListOptions: sdk.ListOptions{PerPage: 1}})
 			return err
 		}},
-		{"Issues: write", "comments, which are those of issues", false, func() error {
+		{"Issues: write", "tickets, and comments on pull requests, which are those of issues", false, func() error {
 			_, _, err := c.Issues.ListComments(ctx, r.Owner, r.Name, 0, &sdk.IssueListCommentsOptions{ListOptions: sdk.ListOptions{PerPage: 1}})
 			return err
 		}},

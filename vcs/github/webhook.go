@@ -24,10 +24,7 @@ type payload struct {
 		Number int64 `json:"number"`
 	} `json:"pull_request"`
 
-	Issue *struct {
-		Number      int64           `json:"number"`
-		PullRequest json.RawMessage `json:"pull_request"`
-	} `json:"issue"`
+	Issue   *issueRef `json:"issue"`
 	Comment *struct {
 		ID      int64  `json:"id"`
 		Body    string `json:"body"`
@@ -64,6 +61,16 @@ type payload struct {
 	} `json:"sender"`
 }
 
+// issueRef is an issue, or a pull request as one.
+type issueRef struct {
+	Number      int64           `json:"number"`
+	PullRequest json.RawMessage `json:"pull_request"`
+}
+
+func (i *issueRef) isPull() bool {
+	return len(i.PullRequest) > 0 && string(i.PullRequest) != "null"
+}
+
 // check is a check run or a suite of them.
 type check struct {
 	Name         string `json:"name"`
@@ -81,6 +88,7 @@ var events = map[string]read{
 	"pull_request":              pullRequest,
 	"pull_request_review":       review,
 	"issue_comment":             comment,
+	"issues":                    issue,
 	"push":                      push,
 	"merge_group":               mergeGroup,
 	"check_run":                 checkRun,
@@ -189,8 +197,6 @@ func comment(e *vcs.Event, p payload) error {
 	switch {
 	case p.Issue == nil || p.Comment == nil:
 		return errors.New("it has no comment, or no issue")
-	case len(p.Issue.PullRequest) == 0 || string(p.Issue.PullRequest) == "null":
-		return transport.Ignored("comment on an issue that is no pull request")
 	case p.Action != "created":
 		return transport.Ignored("comment %s", transport.Printable(p.Action))
 	case p.Comment.ID <= 0:
@@ -203,7 +209,27 @@ func comment(e *vcs.Event, p payload) error {
 	if at, err := time.Parse(time.RFC3339, p.Comment.Created); err == nil {
 		e.CommentedAt = at.UTC()
 	}
-	return transport.SetNumber(e, p.Issue.Number)
+	if p.Issue.isPull() {
+		return transport.SetNumber(e, p.Issue.Number)
+	}
+	return transport.SetTicket(e, p.Issue.Number)
+}
+
+// issue takes what a ticket's owner has to know of: whether it is still open.
+func issue(e *vcs.Event, p payload) error {
+	switch p.Action {
+	case "closed", "reopened", "deleted":
+	default: // opened, edited, labels, assignees, locks; transferred comes with deleted
+		return transport.Ignored("issue %s", transport.Printable(p.Action))
+	}
+	switch {
+	case p.Issue == nil:
+		return errors.New("it has no issue")
+	case p.Issue.isPull():
+		return transport.Ignored("issue that is a pull request")
+	}
+	e.Kind = vcs.EventTicket
+	return transport.SetTicket(e, p.Issue.Number)
 }
 
 func push(e *vcs.Event, p payload) error { return transport.SetPush(e, p.Ref, p.Before, p.After) }

@@ -51,6 +51,7 @@ func TestEvents(t *testing.T) {
 		return e
 	}
 	pull := with(func(e *vcs.Event) { e.Kind, e.Number = vcs.EventPullRequest, 7 })
+	ticket := with(func(e *vcs.Event) { e.Kind, e.Ticket = vcs.EventTicket, 7 })
 	for name, tc := range map[string]struct {
 		event, body string
 		want        vcs.Event
@@ -68,8 +69,18 @@ func TestEvents(t *testing.T) {
 				e.Kind, e.Number, e.CommentID, e.Comment, e.Sender = vcs.EventComment, 7, 9, "holdfast plan", "kim"
 				e.CommentedAt = at("2026-03-01T12:00:00Z")
 			}), false},
-		"comment edited":   {"issue_comment", `{"action":"edited","issue":{"number":7,"pull_request":{}},"comment":{"id":9},` + repo + `}`, vcs.Event{}, true},
-		"comment on issue": {"issue_comment", `{"action":"created","issue":{"number":7},"comment":{"id":9},` + repo + `}`, vcs.Event{}, true},
+		"comment edited": {"issue_comment", `{"action":"edited","issue":{"number":7,"pull_request":{}},"comment":{"id":9},` + repo + `}`, vcs.Event{}, true},
+		"comment on issue": {"issue_comment", `{"action":"created","issue":{"number":7},"comment":{"id":9,"body":"holdfast ignore","user":{"login":"kim"}},` + repo + `,` + sender + `}`,
+			with(func(e *vcs.Event) {
+				e.Kind, e.Ticket, e.CommentID, e.Comment, e.Sender = vcs.EventComment, 7, 9, "holdfast ignore", "kim"
+			}), false},
+		"comment on issue edited": {"issue_comment", `{"action":"edited","issue":{"number":7,"pull_request":null},"comment":{"id":9},` + repo + `}`, vcs.Event{}, true},
+		"issue closed":            {"issues", `{"action":"closed","issue":{"number":7},` + repo + `,` + sender + `}`, ticket, false},
+		"issue reopened":          {"issues", `{"action":"reopened","issue":{"number":7},` + repo + `,` + sender + `}`, ticket, false},
+		"issue deleted":           {"issues", `{"action":"deleted","issue":{"number":7},` + repo + `,` + sender + `}`, ticket, false},
+		"issue opened":            {"issues", `{"action":"opened","issue":{"number":7},` + repo + `,` + sender + `}`, vcs.Event{}, true},
+		"issue labeled":           {"issues", `{"action":"labeled","issue":{"number":7},` + repo + `,` + sender + `}`, vcs.Event{}, true},
+		"issue of a pull request": {"issues", `{"action":"closed","issue":{"number":7,"pull_request":{"url":"x"}},` + repo + `,` + sender + `}`, vcs.Event{}, true},
 		"push": {"push", `{"ref":"refs/heads/a/b","before":"` + shaA + `","after":"` + shaB + `","repository":{"name":"network","html_url":"https://github.com/boss/network","owner":{"name":"boss"}},` + sender + `}`,
 			with(func(e *vcs.Event) { e.Kind, e.Branch, e.Before, e.After = vcs.EventPush, "a/b", shaA, shaB }), false},
 		"new branch": {"push", `{"ref":"refs/heads/b","before":"` + zero + `","after":"` + shaB + `",` + repo + `,` + sender + `}`,
@@ -126,6 +137,9 @@ func TestEventsThatLackSomething(t *testing.T) {
 		"no owner":       {"pull_request", `{"action":"opened","number":7,"repository":{"name":"network"}}`},
 		"no comment":     {"issue_comment", `{"action":"created","issue":{"number":7,"pull_request":{}},` + repo + `}`},
 		"no id":          {"issue_comment", `{"action":"created","issue":{"number":7,"pull_request":{}},"comment":{"body":"x"},` + repo + `}`},
+		"no issue":       {"issues", `{"action":"closed",` + repo + `}`},
+		"no issue's id":  {"issues", `{"action":"closed","issue":{},` + repo + `}`},
+		"huge ticket":    {"issue_comment", `{"action":"created","issue":{"number":99999999999},"comment":{"id":9},` + repo + `}`},
 		"no commits":     {"push", `{"ref":"refs/heads/b","before":"HEAD","after":"--output=x",` + repo + `}`},
 		"odd branch":     {"push", `{"ref":"refs/heads/a b","before":"` + shaA + `","after":"` + shaB + `",` + repo + `}`},
 		"no merge group": {"merge_group", `{"action":"checks_requested",` + repo + `}`},
@@ -165,9 +179,10 @@ func TestSignatures(t *testing.T) {
 
 // FuzzWebhook finds no body of any event that is a panic, or an event of nothing.
 func FuzzWebhook(f *testing.F) {
-	for _, event := range []string{"pull_request", "pull_request_review", "issue_comment", "push", "merge_group", "check_run", "check_suite", "installation", "repository", "ping"} {
+	for _, event := range []string{"pull_request", "pull_request_review", "issue_comment", "issues", "push", "merge_group", "check_run", "check_suite", "installation", "repository", "ping"} {
 		f.Add(event, `{"action":"opened","number":7,"pull_request":{"number":7},`+repo+`,`+sender+`}`)
 		f.Add(event, `{"action":"created","issue":{"number":7,"pull_request":{"url":"x"}},"comment":{"id":9,"body":"holdfast plan","created_at":"2026-03-01T12:00:00Z"},`+repo+`}`)
+		f.Add(event, `{"action":"closed","issue":{"number":7},`+repo+`,`+sender+`}`)
 		f.Add(event, `{"ref":"refs/heads/a/b","before":"`+shaA+`","after":"`+shaB+`",`+repo+`}`)
 		f.Add(event, `{"action":"checks_requested","merge_group":{"head_sha":"`+shaB+`","head_ref":"refs/heads/gh-readonly-queue/main/pr-104-`+shaA+`","base_sha":"`+shaA+`","base_ref":"refs/heads/main"},`+repo+`}`)
 		f.Add(event, `{"action":"rerequested","check_run":{"name":"holdfast/vpc","head_sha":"`+shaA+`","pull_requests":[{"number":7}]},`+repo+`}`)
@@ -187,7 +202,7 @@ func FuzzWebhook(f *testing.F) {
 		if _, err := vcs.ParseRepository(e.Repository.String()); err != nil || e.Repository.Host != "github.com" || strings.Contains(e.Repository.Owner, "/") {
 			t.Errorf("repository %q: %v", e.Repository, err)
 		}
-		if e.Kind == vcs.EventPullRequest && e.Number <= 0 || e.Kind == vcs.EventComment && (e.Number <= 0 || e.CommentID <= 0) || e.Kind == "" || e.Delivery == "" {
+		if e.Kind == vcs.EventPullRequest && e.Number <= 0 || e.Kind == vcs.EventComment && (e.Number <= 0 == (e.Ticket <= 0) || e.CommentID <= 0) || e.Kind == vcs.EventTicket && e.Ticket <= 0 || e.Kind == "" || e.Delivery == "" {
 			t.Errorf("event of nothing: %+v", e)
 		}
 		if _, err := json.Marshal(e); err != nil {

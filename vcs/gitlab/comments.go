@@ -30,20 +30,26 @@ func (h *Host) MaxComment() int { return maxComment }
 // Comments returns all notes of people and programs, oldest first. Those that
 // GitLab writes itself are none.
 func (h *Host) Comments(ctx context.Context, r vcs.Repository, number int) ([]vcs.Comment, error) {
-	found, err := h.notes(ctx, r, number, time.Time{})
+	found, err := h.mergeNotes(ctx, r, number, time.Time{})
 	if err != nil {
 		return nil, transport.Wrap(err, "list comments of %s!%d", r, number)
 	}
 	return found, nil
 }
 
-// notes returns the notes of a merge request that were created since, oldest
+// mergeNotes returns the notes of a merge request that were created since, oldest
 // first.
-func (h *Host) notes(ctx context.Context, r vcs.Repository, number int, since time.Time) ([]vcs.Comment, error) {
-	var found []vcs.Comment
-	err := eachPage(func(o sdk.ListOptions) ([]*sdk.Note, *sdk.Response, error) {
+func (h *Host) mergeNotes(ctx context.Context, r vcs.Repository, number int, since time.Time) ([]vcs.Comment, error) {
+	return notes(number, since, func(o sdk.ListOptions) ([]*sdk.Note, *sdk.Response, error) {
 		return h.client.Notes.ListMergeRequestNotes(id(r), int64(number), &sdk.ListMergeRequestNotesOptions{ListOptions: o, OrderBy: ptr("created_at"), Sort: ptr("desc")}, with(ctx))
-	}, func(n *sdk.Note) bool {
+	})
+}
+
+// notes takes those that were created since from a list that has the newest
+// first, and returns them oldest first. Those that GitLab writes itself are none.
+func notes(number int, since time.Time, get func(sdk.ListOptions) ([]*sdk.Note, *sdk.Response, error)) ([]vcs.Comment, error) {
+	var found []vcs.Comment
+	err := eachPage(get, func(n *sdk.Note) bool {
 		if n.CreatedAt != nil && n.CreatedAt.Before(since) {
 			return false
 		}
@@ -88,7 +94,7 @@ func (h *Host) CommentsSince(ctx context.Context, r vcs.Repository, since time.T
 	}
 	var found []vcs.Comment
 	for _, n := range numbers {
-		some, err := h.notes(ctx, r, n, since)
+		some, err := h.mergeNotes(ctx, r, n, since)
 		if errors.Is(err, vcs.ErrNotFound) {
 			continue // deleted meanwhile
 		}

@@ -102,6 +102,8 @@ var (
 	_ vcs.Merger   = (*Host)(nil)
 	_ vcs.Opener   = (*Host)(nil)
 
+	_ vcs.Tickets      = (*Host)(nil)
+	_ vcs.PullEditor   = (*Host)(nil)
 	_ vcs.StatusReader = (*Host)(nil)
 	_ vcs.Reactions    = (*Host)(nil)
 	_ vcs.Deployments  = (*Host)(nil)

@@ -112,7 +112,7 @@ func (h *Host) Grants(ctx context.Context, r vcs.Repository) ([]vcs.Grant, error
 	}
 	return []vcs.Grant{
 		scope,
-		{Permission: "role Developer", For: "commit statuses, comments, and the branch of a rollback", Granted: role >= sdk.DeveloperPermissions, Page: members},
+		{Permission: "role Developer", For: "commit statuses, comments, tickets, and the branch of a rollback", Granted: role >= sdk.DeveloperPermissions, Page: members},
 		{Permission: "role Maintainer", For: "setting up the webhook, and merges into protected branches", Granted: role >= sdk.MaintainerPermissions, Optional: true, Page: members},
 	}, nil
 }
@@ -128,7 +128,7 @@ func (h *Host) SetHook(ctx context.Context, r vcs.Repository, address string) (s
 	yes, secure := ptr(true), ptr(strings.HasPrefix(address, "https:"))
 	if found == nil {
 		_, _, err := h.client.Projects.AddProjectHook(id(r), &sdk.AddProjectHookOptions{
-			URL: &address, Token: &h.cfg.WebhookSecret, PushEvents: yes, MergeRequestsEvents: yes, NoteEvents: yes, EnableSSLVerification: secure,
+			URL: &address, Token: &h.cfg.WebhookSecret, PushEvents: yes, MergeRequestsEvents: yes, IssuesEvents: yes, NoteEvents: yes, EnableSSLVerification: secure,
 		}, with(ctx))
 		if err != nil {
 			return "", transport.Wrap(err, "create webhook of %s", r)
@@ -136,7 +136,7 @@ func (h *Host) SetHook(ctx context.Context, r vcs.Repository, address string) (s
 		return "created the webhook", nil
 	}
 	_, _, err = h.client.Projects.EditProjectHook(id(r), found.ID, &sdk.EditProjectHookOptions{
-		URL: &address, Token: &h.cfg.WebhookSecret, PushEvents: yes, MergeRequestsEvents: yes, NoteEvents: yes, EnableSSLVerification: secure,
+		URL: &address, Token: &h.cfg.WebhookSecret, PushEvents: yes, MergeRequestsEvents: yes, IssuesEvents: yes, NoteEvents: yes, EnableSSLVerification: secure,
 	}, with(ctx))
 	if err != nil {
 		return "", transport.Wrap(err, "edit webhook %d of %s", found.ID, r)
@@ -147,7 +147,7 @@ func (h *Host) SetHook(ctx context.Context, r vcs.Repository, address string) (s
 // wrong says what is mended of a webhook; empty where nothing had to be.
 func wrong(x *sdk.ProjectHook) string {
 	var did []string
-	for name, has := range map[string]bool{"push events": x.PushEvents, "merge request events": x.MergeRequestsEvents, "comments": x.NoteEvents} {
+	for name, has := range map[string]bool{"push events": x.PushEvents, "merge request events": x.MergeRequestsEvents, "issue events": x.IssuesEvents, "comments": x.NoteEvents} {
 		if !has {
 			did = append(did, "added its "+name)
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,13 +42,18 @@ type payload struct {
 		CreatedAt    string `json:"created_at"`
 		UpdatedAt    string `json:"updated_at"`
 	} `json:"object_attributes"`
-	MergeRequest *struct {
-		IID int64 `json:"iid"`
-	} `json:"merge_request"`
+	MergeRequest *numbered `json:"merge_request"`
+	Issue        *numbered `json:"issue"`
+	WorkItem     *numbered `json:"work_item"`
 
 	Ref    string `json:"ref"`
 	Before string `json:"before"`
 	After  string `json:"after"`
+}
+
+// numbered is what a note is on.
+type numbered struct {
+	IID int64 `json:"iid"`
 }
 
 // ParseWebhook compares the secret token and reads a delivery. A token signs no
@@ -96,6 +102,8 @@ func (h *Host) parse(header http.Header, body []byte) (vcs.Event, error) {
 		of = mergeRequest
 	case "note":
 		of = note
+	case "issue", "work_item":
+		of = issue
 	case "push":
 		of = push
 	case "":
@@ -147,12 +155,34 @@ func mergeRequest(e *vcs.Event, p payload) error {
 	return transport.SetNumber(e, p.Attributes.IID)
 }
 
-// note takes what was newly written on a merge request. Older hosts do not say
-// whether it was.
+// issue takes what a ticket's owner has to know of: whether it is still open.
+// Newer hosts call issues work items. They do not tell of deleted ones.
+func issue(e *vcs.Event, p payload) error {
+	if a := p.Attributes.Action; a != "close" && a != "reopen" {
+		return transport.Ignored("issue %s", transport.Printable(a))
+	}
+	e.Kind = vcs.EventTicket
+	return transport.SetTicket(e, p.Attributes.IID)
+}
+
+// note takes what was newly written on a merge request or an issue. Older hosts do
+// not say whether it was.
 func note(e *vcs.Event, p payload) error {
 	a := p.Attributes
+	var on *numbered
+	set := transport.SetTicket
+	switch a.NoteableType {
+	case "MergeRequest":
+		on, set = p.MergeRequest, transport.SetNumber
+	case "Issue":
+		on = p.Issue
+	case "WorkItem":
+		if on = p.WorkItem; on == nil {
+			on = p.Issue
+		}
+	}
 	switch {
-	case a.NoteableType != "MergeRequest":
+	case !slices.Contains([]string{"MergeRequest", "Issue", "WorkItem"}, a.NoteableType):
 		return transport.Ignored("comment on %s", transport.Printable(a.NoteableType))
 	case a.System:
 		return transport.Ignored("comment of the host itself")
@@ -160,8 +190,8 @@ func note(e *vcs.Event, p payload) error {
 		return transport.Ignored("comment %s", transport.Printable(a.Action))
 	case a.Action == "" && a.CreatedAt != a.UpdatedAt:
 		return transport.Ignored("comment edited")
-	case p.MergeRequest == nil:
-		return errors.New("comment on no merge request")
+	case on == nil:
+		return errors.New("comment on nothing")
 	case a.ID <= 0:
 		return errors.New("comment without an id")
 	}
@@ -171,7 +201,7 @@ func note(e *vcs.Event, p payload) error {
 			e.CommentedAt = at.UTC()
 		}
 	}
-	return transport.SetNumber(e, p.MergeRequest.IID)
+	return set(e, on.IID)
 }
 
 func push(e *vcs.Event, p payload) error { return transport.SetPush(e, p.Ref, p.Before, p.After) }

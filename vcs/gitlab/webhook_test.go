@@ -53,6 +53,16 @@ func TestEvents(t *testing.T) {
 	note := func(more string) string {
 		return `{"object_kind":"note","object_attributes":{"id":9,"note":"holdfast plan","noteable_type":"MergeRequest","created_at":"2026-03-01 12:00:00 UTC"` + more + `},"merge_request":{"iid":7},` + project + `}`
 	}
+	ticket := with(func(e *vcs.Event) { e.Kind, e.Ticket = vcs.EventTicket, 7 })
+	asked := with(func(e *vcs.Event) {
+		e.Kind, e.Ticket, e.CommentID, e.Comment = vcs.EventComment, 7, 9, "holdfast ignore"
+	})
+	noted := func(on, action string) string {
+		return `{"object_kind":"note","object_attributes":{"id":9,"note":"holdfast ignore","noteable_type":"` + on + `","action":"` + action + `"},"issue":{"iid":7},` + project + `}`
+	}
+	issue := func(kind, action string) string {
+		return `{"object_kind":"` + kind + `","object_attributes":{"iid":7,"action":"` + action + `"},` + project + `}`
+	}
 	for name, tc := range map[string]struct {
 		event, body string
 		want        vcs.Event
@@ -61,12 +71,21 @@ func TestEvents(t *testing.T) {
 		"open": {"Merge Request Hook", mr("open"), pull, false}, "pushed": {"Merge Request Hook", mr("update"), pull, false},
 		"merged": {"Merge Request Hook", mr("merge"), pull, false}, "approved": {"Merge Request Hook", mr("approved"), pull, false},
 		"by a system hook": {"System Hook", mr("close"), pull, false}, "of a later version": {"Merge Request Hook", mr("teleported"), vcs.Event{}, true},
-		"comment":          {"Note Hook", note(`,"action":"create","updated_at":"2026-03-01 12:00:01 UTC"`), said, false},
-		"comment, older":   {"Note Hook", note(`,"updated_at":"2026-03-01 12:00:00 UTC"`), said, false},
-		"edited":           {"Note Hook", note(`,"action":"update"`), vcs.Event{}, true},
-		"edited, older":    {"Note Hook", note(`,"updated_at":"2026-03-01 12:00:09 UTC"`), vcs.Event{}, true},
-		"of the host":      {"Note Hook", note(`,"action":"create","system":true`), vcs.Event{}, true},
-		"comment on issue": {"Note Hook", `{"object_kind":"note","object_attributes":{"id":9,"noteable_type":"Issue","action":"create"},"issue":{"iid":7},` + project + `}`, vcs.Event{}, true},
+		"comment":                    {"Note Hook", note(`,"action":"create","updated_at":"2026-03-01 12:00:01 UTC"`), said, false},
+		"comment, older":             {"Note Hook", note(`,"updated_at":"2026-03-01 12:00:00 UTC"`), said, false},
+		"edited":                     {"Note Hook", note(`,"action":"update"`), vcs.Event{}, true},
+		"edited, older":              {"Note Hook", note(`,"updated_at":"2026-03-01 12:00:09 UTC"`), vcs.Event{}, true},
+		"of the host":                {"Note Hook", note(`,"action":"create","system":true`), vcs.Event{}, true},
+		"comment on issue":           {"Note Hook", noted("Issue", "create"), asked, false},
+		"comment on work item":       {"Note Hook", strings.Replace(noted("WorkItem", "create"), `"issue"`, `"work_item"`, 1), asked, false},
+		"comment on an issue's item": {"Note Hook", noted("WorkItem", "create"), asked, false},
+		"comment on issue edited":    {"Note Hook", noted("Issue", "update"), vcs.Event{}, true},
+		"comment on commit":          {"Note Hook", noted("Commit", "create"), vcs.Event{}, true},
+		"issue closed":               {"Issue Hook", issue("issue", "close"), ticket, false},
+		"issue reopened":             {"Issue Hook", issue("issue", "reopen"), ticket, false},
+		"work item closed":           {"Work Item Hook", issue("work_item", "close"), ticket, false},
+		"issue opened":               {"Issue Hook", issue("issue", "open"), vcs.Event{}, true},
+		"issue updated":              {"Issue Hook", issue("issue", "update"), vcs.Event{}, true},
 		"push": {"Push Hook", `{"object_kind":"push","event_name":"push","user_username":"kim","ref":"refs/heads/a/b","before":"` + shaA + `","after":"` + shaB + `","project":{"path_with_namespace":"acme/core/network","web_url":"https://gitlab.com/acme/core/network"}}`,
 			with(func(e *vcs.Event) {
 				e.Kind, e.Branch, e.Before, e.After, e.Sender = vcs.EventPush, "a/b", shaA, shaB, "kim"
@@ -100,6 +119,8 @@ func TestEventsThatLackSomething(t *testing.T) {
 		"one part":      `{"object_kind":"merge_request","object_attributes":{"iid":7,"action":"open"},"project":{"path_with_namespace":"b"}}`,
 		"no commits":    `{"object_kind":"push","ref":"refs/heads/b","before":"HEAD","after":"x",` + project + `}`,
 		"no merge":      `{"object_kind":"note","object_attributes":{"id":9,"noteable_type":"MergeRequest","action":"create"},` + project + `}`,
+		"no issue":      `{"object_kind":"note","object_attributes":{"id":9,"noteable_type":"Issue","action":"create"},` + project + `}`,
+		"no ticket":     `{"object_kind":"issue","object_attributes":{"action":"close"},` + project + `}`,
 		"no id":         `{"object_kind":"note","object_attributes":{"noteable_type":"MergeRequest","action":"create"},"merge_request":{"iid":7},` + project + `}`,
 		"a list":        `[]`,
 		"half":          `{"object_kind":"push"`,

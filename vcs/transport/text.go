@@ -12,11 +12,32 @@ import (
 
 // Title is a new pull request's title in one line, of n characters at most.
 func Title(p vcs.NewPull, n int) string {
-	s := strings.Join(strings.FieldsFunc(Storable(p.Title), func(r rune) bool { return r <= ' ' || r == 0x7f }), " ")
-	if s == "" {
-		s = p.Branch
+	if s := Line(p.Title, n); s != "" {
+		return s
 	}
-	return Cut(s, n)
+	return Cut(p.Branch, n)
+}
+
+// Line is a title in one line, of n characters at most; empty where nothing is
+// left of it.
+func Line(title string, n int) string {
+	return Cut(strings.Join(strings.FieldsFunc(Storable(title), func(r rune) bool { return r <= ' ' || r == 0x7f }), " "), n)
+}
+
+// TicketTitle is a new ticket's title in one line, of n characters at most.
+func TicketTitle(t vcs.NewTicket, n int) string {
+	if s := Line(t.Title, n); s != "" {
+		return s
+	}
+	return "Holdfast"
+}
+
+// LatestTickets sorts tickets, newest first, without repetitions: vcs.MaxTickets
+// of them at most. Hosts give higher numbers to later ones.
+func LatestTickets(found []vcs.Ticket) []vcs.Ticket {
+	slices.SortFunc(found, func(a, b vcs.Ticket) int { return b.Number - a.Number })
+	found = slices.CompactFunc(found, func(a, b vcs.Ticket) bool { return a.Number == b.Number })
+	return found[:min(len(found), vcs.MaxTickets)]
 }
 
 // CheckBranches refuses a new pull request whose branches are no names, or

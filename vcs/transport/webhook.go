@@ -61,6 +61,15 @@ func SetNumber(e *vcs.Event, n int64) error {
 	return nil
 }
 
+// SetTicket gives an event the number of its ticket.
+func SetTicket(e *vcs.Event, n int64) error {
+	if n <= 0 || n > math.MaxInt32 {
+		return fmt.Errorf("issue %d is not a number that a host gives", n)
+	}
+	e.Ticket = int(n)
+	return nil
+}
+
 // SetPush makes e a push of ref from before to after. Tags and deleted branches
 // are ignored.
 func SetPush(e *vcs.Event, ref, before, after string) error {

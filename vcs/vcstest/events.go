@@ -3,6 +3,7 @@ package vcstest
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -183,6 +184,14 @@ func testFaults(t *testing.T, h Harness) {
 			slices.Reverse(states) // setting what is set already is no change on some hosts
 			return s.SetStatus(ctx, h.Repository(), head, vcs.Status{Context: "holdfast", State: states[0]})
 		}
+	}
+	if e, ok := h.Host().(vcs.PullEditor); ok {
+		calls["EditPull"] = func(ctx context.Context) error {
+			return e.EditPull(ctx, h.Repository(), n, vcs.PullEdit{Title: "Change", Body: "B"})
+		}
+	}
+	if ts, ok := h.Host().(vcs.Tickets); ok {
+		maps.Copy(calls, ticketCalls(t, h, ts))
 	}
 	for name, call := range calls {
 		for _, kind := range []FaultKind{Internal, Limited, Garbage, Truncated, Broken, Denied} {

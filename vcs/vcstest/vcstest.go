@@ -133,6 +133,29 @@ type Reviewer interface {
 	DismissReviews(user string, number int)
 }
 
+// Ticketer is a harness whose host has issues.
+type Ticketer interface {
+	// OpenTicketAs opens an issue with a label.
+	OpenTicketAs(user, title, body, label string) (number int)
+	// ShownTicket returns an issue as people see it, and its labels.
+	ShownTicket(number int) (t vcs.Ticket, labels []string)
+	CommentTicketAs(user string, number int, body string) (id int64)
+	// TicketTexts returns the comments on an issue, oldest first.
+	TicketTexts(number int) []string
+	SetTicketOpenAs(user string, number int, open bool)
+	DeleteTicket(number int)
+	SwitchTicketsOff()
+	// RefuseLabels has the host take no labels from the token.
+	RefuseLabels()
+	// TellsOfTickets reports whether the host's webhooks tell of issues.
+	TellsOfTickets() bool
+}
+
+// PullReader is a harness that sees what a pull request says.
+type PullReader interface {
+	PullText(number int) (title, body string)
+}
+
 // Sender is a harness whose host sends webhooks.
 type Sender interface {
 	// Sent returns what the host sent since the last call.
@@ -157,6 +180,7 @@ const (
 	Broken    FaultKind = "broken"    // a broken connection
 	Hanging   FaultKind = "hanging"   // no answer until the context ends
 	Denied    FaultKind = "denied"    // the token is refused
+	Lost      FaultKind = "lost"      // carried out, and the connection breaks before the answer
 )
 
 // Faulty is a harness whose host is a server that can fail.
@@ -194,6 +218,15 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"Opener", testOpener},
 		{"OpenerMistakes", testOpenerMistakes},
 		{"OpenerConcurrent", testOpenerConcurrent},
+		{"PullEditor", testPullEditor},
+		{"Tickets", testTickets},
+		{"FindTickets", testFindTickets},
+		{"TicketsWithoutLabels", testTicketsWithoutLabels},
+		{"TicketSizes", testTicketSizes},
+		{"TicketsMissing", testTicketsMissing},
+		{"TicketComments", testTicketComments},
+		{"TicketEvents", testTicketEvents},
+		{"TicketAnswerLost", testTicketAnswerLost},
 		{"Webhooks", testWebhooks},
 		{"WebhookSignature", testWebhookSignature},
 		{"Redelivered", testRedelivered},

@@ -281,12 +281,16 @@ func complete(r *forge.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	var in struct {
-		Status                string
+		Status, Title         string
+		Description           *string
 		LastMergeSourceCommit struct{ CommitID string }
 		CompletionOptions     struct{ MergeStrategy string }
 	}
 	if err := r.Read(&in); err != nil {
 		return 0, nil, err
+	}
+	if in.Status == "" || in.Status == "abandoned" {
+		return edit(r, p, in.Title, in.Description, in.Status == "abandoned")
 	}
 	method := map[string]string{"noFastForward": "merge", "squash": "squash", "rebase": "rebase"}[in.CompletionOptions.MergeStrategy]
 	switch {
@@ -301,6 +305,23 @@ func complete(r *forge.Request) (int, any, error) {
 	}
 	if err := r.Repo.Land(p, r.User.Login, method); err != nil {
 		return 0, nil, fail(http.StatusConflict, err.Error())
+	}
+	return http.StatusOK, pull(r.Repo, p), nil
+}
+
+// edit changes what a pull request says, or abandons it.
+func edit(r *forge.Request, p *forge.PullRequest, title string, body *string, abandon bool) (int, any, error) {
+	switch {
+	case p.State != "open":
+		return 0, nil, fail(http.StatusBadRequest, "TF401181: The pull request cannot be edited due to its state.")
+	case abandon && (title != "" || body != nil):
+		return 0, nil, fail(http.StatusBadRequest, "the status is set on its own")
+	case len([]rune(title)) > 400 || body != nil && len([]rune(*body)) > 4000:
+		return 0, nil, fail(http.StatusBadRequest, "TF401: title or description is too long")
+	}
+	r.Repo.EditPull(p, title, body, r.User.Login)
+	if abandon {
+		r.Repo.End(p, r.User.Login)
 	}
 	return http.StatusOK, pull(r.Repo, p), nil
 }

@@ -56,6 +56,8 @@ func routes(s *forge.Server) *http.ServeMux {
 		"GET " + repo + "/pullrequests":                   list,
 		"POST " + repo + "/pullrequests":                  create,
 		"GET " + repo + "/pullrequests/{n}":               get,
+		"PUT " + repo + "/pullrequests/{n}":               edit,
+		"POST " + repo + "/pullrequests/{n}/decline":      decline,
 		"POST " + repo + "/pullrequests/{n}/merge":        merge,
 		"GET " + repo + "/pullrequests/{n}/activity":      activity,
 		"GET " + repo + "/pullrequests/{n}/diffstat":      diffstat,
@@ -202,7 +204,7 @@ func pull(r *forge.Repository, p *forge.PullRequest) object {
 		"type": "pullrequest", "id": p.Number, "title": p.Title, "description": p.Body, "state": stateOf(p), "draft": p.Draft, "author": account(p.Author),
 		"source":       object{"branch": object{"name": p.Head}, "commit": short(r.HeadSHA(p)), "repository": object{"full_name": p.HeadRepo.Path()}},
 		"destination":  object{"branch": object{"name": p.Base}, "commit": nil, "repository": object{"full_name": r.Path()}},
-		"merge_commit": nil, "participants": participants, "comment_count": len(p.Comments),
+		"merge_commit": nil, "participants": participants, "reviewers": []object{account("rob")}, "comment_count": len(p.Comments),
 		"created_on": stamp(p.Created), "updated_on": stamp(p.Updated),
 		"links": object{"html": object{"href": fmt.Sprintf("%s/%s/pull-requests/%d", r.Server.PublicURL, r.Path(), p.Number)}},
 	}
@@ -250,6 +252,43 @@ func get(r *forge.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	return http.StatusOK, pull(r.Repo, p), nil
+}
+
+func edit(r *forge.Request) (int, any, error) {
+	p, err := r.Pull("n")
+	if err != nil {
+		return 0, nil, err
+	}
+	var in struct {
+		Title       string
+		Description *string
+		Reviewers   []struct{ UUID string }
+	}
+	if err := r.Read(&in); err != nil {
+		return 0, nil, err
+	}
+	switch {
+	case in.Title == "" || len([]rune(in.Title)) > 255 || in.Description != nil && len([]rune(*in.Description)) > 32_768:
+		return 0, nil, fail(http.StatusBadRequest, "title or description is too long")
+	case p.State != "open":
+		return 0, nil, fail(http.StatusBadRequest, "This pull request is already closed.")
+	case len(in.Reviewers) != 1 || in.Reviewers[0].UUID != "{rob}":
+		return 0, nil, fail(http.StatusBadRequest, "the reviewers would be lost") // the host's own answer: 200
+	}
+	r.Repo.EditPull(p, in.Title, in.Description, r.User.Login)
+	return http.StatusOK, pull(r.Repo, p), nil
+}
+
+func decline(r *forge.Request) (int, any, error) {
+	p, err := r.Pull("n")
+	if err != nil {
+		return 0, nil, err
+	}
+	if p.State != "open" {
+		return 0, nil, fail(http.StatusBadRequest, "This pull request is already closed.")
+	}
+	r.Repo.End(p, r.User.Login)
 	return http.StatusOK, pull(r.Repo, p), nil
 }
 

@@ -27,6 +27,12 @@ func routes(s *Server) *http.ServeMux {
 		"POST " + repo + "/pulls/{n}/merge":                 mergePull,
 		"GET " + repo + "/pulls/{n}/reviews":                listReviews,
 		"POST " + repo + "/pulls/{n}/reviews":               createReview,
+		"GET " + repo + "/labels":                           listLabels,
+		"POST " + repo + "/labels":                          createLabel,
+		"GET " + repo + "/issues":                           listIssues,
+		"POST " + repo + "/issues":                          createIssue,
+		"GET " + repo + "/issues/{n}":                       getIssue,
+		"PATCH " + repo + "/issues/{n}":                     editIssue,
 		"GET " + repo + "/issues/comments":                  newComments,
 		"GET " + repo + "/issues/{n}/comments":              listComments,
 		"POST " + repo + "/issues/{n}/comments":             createComment,
@@ -174,21 +180,28 @@ func administers(r *forge.Request) bool {
 // newComments are those of all issues that were touched since, oldest first.
 func newComments(r *forge.Request) (int, any, error) {
 	type both struct {
-		p *forge.PullRequest
 		c *forge.Comment
+		j object
 	}
 	var all []both
 	for _, p := range r.Repo.Sorted() {
 		for _, c := range p.Comments {
 			if !c.Updated.Truncate(time.Second).Before(r.Since("since")) {
-				all = append(all, both{p, c})
+				all = append(all, both{c, commentJSON(r.Repo, p, c)})
+			}
+		}
+	}
+	for _, i := range r.Repo.SortedIssues() {
+		for _, c := range i.Comments {
+			if !c.Updated.Truncate(time.Second).Before(r.Since("since")) {
+				all = append(all, both{c, issueCommentJSON(r.Repo, i, c)})
 			}
 		}
 	}
 	slices.SortStableFunc(all, func(a, b both) int { return a.c.Created.Compare(b.c.Created) })
 	out := []object{}
 	for _, x := range page(r, all) {
-		out = append(out, commentJSON(r.Repo, x.p, x.c))
+		out = append(out, x.j)
 	}
 	return http.StatusOK, out, nil
 }
@@ -213,6 +226,9 @@ func react(r *forge.Request) (int, any, error) {
 }
 
 func listComments(r *forge.Request) (int, any, error) {
+	if i, err := issueAt(r); i != nil || err != nil {
+		return listIssueComments(r, i, err)
+	}
 	p, err := r.Pull("n")
 	if err != nil {
 		return 0, nil, err
@@ -240,6 +256,9 @@ func body(r *forge.Request) (string, error) {
 }
 
 func createComment(r *forge.Request) (int, any, error) {
+	if i, err := issueAt(r); i != nil || err != nil {
+		return createIssueComment(r, i, err)
+	}
 	p, err := r.Pull("n")
 	if err != nil {
 		return 0, nil, err

@@ -89,12 +89,7 @@ func editPull(r *forge.Request) (int, any, error) {
 	if err := r.Read(&in); err != nil {
 		return 0, nil, err
 	}
-	if in.Body != nil {
-		p.Body = *in.Body
-	}
-	if in.Title != "" && in.Title != p.Title {
-		r.Repo.SetTitle(p, in.Title, r.User.Login)
-	}
+	r.Repo.EditPull(p, in.Title, in.Body, r.User.Login)
 	switch {
 	case in.State != "" && p.Merged:
 		return 0, nil, &forge.Error{Status: http.StatusPreconditionFailed, Message: "cannot change state of this pull request, it was already merged"}

@@ -48,7 +48,7 @@ func repoJSON(r *Repository) object {
 		"default_branch": gittest.DefaultBranch, "archived": r.Archived,
 		"created_at": stamp(r.Created), "updated_at": stamp(r.Created), "archived_at": "1970-01-01T00:00:00Z",
 		"permissions": object{"admin": true, "push": true, "pull": true},
-		"has_code":    true, "has_issues": true, "has_wiki": true, "has_pull_requests": true, "has_projects": true,
+		"has_code":    true, "has_issues": !r.NoIssues, "has_wiki": true, "has_pull_requests": true, "has_projects": true,
 		"has_releases": true, "has_packages": true, "has_actions": true,
 		"allow_merge_commits": true, "allow_rebase": true, "allow_rebase_explicit": true, "allow_squash_merge": true,
 		"allow_fast_forward_only_merge": true, "default_delete_branch_after_merge": false, "default_merge_style": "merge",
@@ -176,6 +176,18 @@ func hooks(r *Repository, a forge.Action) []forge.Message {
 		return notify(r, a.Kind, a.Kind, body)
 	case forge.ActionComment:
 		return notify(r, "issue_comment", "pull_request_comment", commentHook(r, a))
+	case forge.ActionIssue:
+		if a.Name == "deleted" {
+			return nil
+		}
+		return notify(r, "issues", "issues", object{
+			"action": a.Name, "number": a.Issue.Number, "issue": issueJSON(r, a.Issue), "repository": repoJSON(r), "sender": userJSON(r.Server, a.Login), "commit_id": "",
+		})
+	case forge.ActionIssueComment:
+		return notify(r, "issue_comment", "issue_comment", object{
+			"action": a.Name, "issue": issueJSON(r, a.Issue), "pull_request": nil, "comment": issueCommentJSON(r, a.Issue, a.Comment),
+			"repository": repoJSON(r), "sender": userJSON(r.Server, a.Login), "is_pull": false,
+		})
 	case forge.ActionPull:
 		switch a.Name {
 		case "synchronized":

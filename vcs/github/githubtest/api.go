@@ -33,6 +33,11 @@ func routes(s *forge.Server) *http.ServeMux {
 		"GET " + repo + "/pulls":                            listPulls,
 		"POST " + repo + "/pulls":                           createPull,
 		"GET " + repo + "/pulls/{n}":                        getPull,
+		"PATCH " + repo + "/pulls/{n}":                      editPull,
+		"GET " + repo + "/issues":                           listIssues,
+		"POST " + repo + "/issues":                          createIssue,
+		"GET " + repo + "/issues/{n}":                       getIssue,
+		"PATCH " + repo + "/issues/{n}":                     editIssue,
 		"PUT " + repo + "/pulls/{n}/merge":                  mergePull,
 		"GET " + repo + "/pulls/{n}/reviews":                listReviews,
 		"GET " + repo + "/issues/comments":                  allComments,
@@ -293,6 +298,34 @@ func getPull(r *forge.Request) (int, any, error) {
 	p, err := r.Pull("n")
 	if err != nil {
 		return 0, nil, err
+	}
+	return http.StatusOK, pull(r.Repo, p), nil
+}
+
+func editPull(r *forge.Request) (int, any, error) {
+	p, err := r.Pull("n")
+	if err != nil {
+		return 0, nil, err
+	}
+	var in struct {
+		Title, State string
+		Body         *string
+	}
+	if err := r.Read(&in); err != nil {
+		return 0, nil, err
+	}
+	if err := need(r, "pull_requests"); err != nil {
+		return 0, nil, err
+	}
+	switch {
+	case len([]rune(in.Title)) > 256 || in.Body != nil && len([]rune(*in.Body)) > 65536:
+		return 0, nil, invalid("Validation Failed: is too long")
+	case in.State == "closed" && p.Merged:
+		return 0, nil, invalid("Validation Failed: state cannot be changed. The pull request has been merged.")
+	}
+	r.Repo.EditPull(p, in.Title, in.Body, r.User.Login)
+	if in.State == "closed" && p.State == "open" {
+		r.Repo.End(p, r.User.Login)
 	}
 	return http.StatusOK, pull(r.Repo, p), nil
 }

@@ -31,7 +31,7 @@ func repository(r *forge.Repository) object {
 	return object{
 		"id": r.ID, "name": r.Name, "full_name": r.Path(), "owner": user(r.Server, r.Owner), "private": true, "fork": r.ForkOf != nil,
 		"html_url": r.Server.PublicURL + "/" + r.Path(), "url": r.Server.URL + "/api/v3/repos/" + r.Path(),
-		"clone_url": r.Server.PublicURL + "/" + r.Path() + ".git", "default_branch": gittest.DefaultBranch, "archived": r.Archived, "disabled": false,
+		"clone_url": r.Server.PublicURL + "/" + r.Path() + ".git", "default_branch": gittest.DefaultBranch, "archived": r.Archived, "disabled": false, "has_issues": !r.NoIssues,
 		"permissions": object{"admin": true, "maintain": true, "push": true, "triage": true, "pull": true},
 		"created_at":  stamp(r.Created), "visibility": "private",
 	}
@@ -81,6 +81,39 @@ func comment(r *forge.Repository, p *forge.PullRequest, c *forge.Comment) object
 	return object{
 		"id": c.ID, "html_url": fmt.Sprintf("%s/%s/pull/%d#issuecomment-%d", r.Server.PublicURL, r.Path(), p.Number, c.ID),
 		"issue_url": fmt.Sprintf("%s/api/v3/repos/%s/issues/%d", r.Server.PublicURL, r.Path(), p.Number), "user": user(r.Server, c.Author),
+		"body": c.Body, "created_at": stamp(c.Created), "updated_at": stamp(c.Updated), "author_association": "MEMBER",
+	}
+}
+
+func issue(r *forge.Repository, i *forge.Issue) object {
+	labels := []object{}
+	for _, l := range i.Labels {
+		labels = append(labels, object{"id": r.LabelID(l, false), "name": l, "color": "ededed", "default": false})
+	}
+	j := object{
+		"id": i.ID, "number": i.Number, "state": i.State, "locked": false, "title": i.Title, "body": i.Body, "user": user(r.Server, i.Author), "labels": labels,
+		"html_url": fmt.Sprintf("%s/%s/issues/%d", r.Server.PublicURL, r.Path(), i.Number), "comments": len(i.Comments),
+		"created_at": stamp(i.Created), "updated_at": stamp(i.Updated), "closed_at": nil, "state_reason": nil,
+	}
+	if i.State != "open" {
+		j["closed_at"], j["state_reason"] = stamp(i.Closed), "completed"
+	}
+	return j
+}
+
+// pullIssue is a pull request as an issue.
+func pullIssue(r *forge.Repository, p *forge.PullRequest) object {
+	at := fmt.Sprintf("%s/%s/pull/%d", r.Server.PublicURL, r.Path(), p.Number)
+	return object{
+		"id": p.ID, "number": p.Number, "state": p.State, "title": p.Title, "body": p.Body, "user": user(r.Server, p.Author), "labels": []object{},
+		"html_url": at, "pull_request": object{"html_url": at, "merged_at": nil}, "created_at": stamp(p.Created), "updated_at": stamp(p.Updated),
+	}
+}
+
+func issueComment(r *forge.Repository, i *forge.Issue, c *forge.Comment) object {
+	return object{
+		"id": c.ID, "html_url": fmt.Sprintf("%s/%s/issues/%d#issuecomment-%d", r.Server.PublicURL, r.Path(), i.Number, c.ID),
+		"issue_url": fmt.Sprintf("%s/api/v3/repos/%s/issues/%d", r.Server.PublicURL, r.Path(), i.Number), "user": user(r.Server, c.Author),
 		"body": c.Body, "created_at": stamp(c.Created), "updated_at": stamp(c.Updated), "author_association": "MEMBER",
 	}
 }
@@ -154,6 +187,12 @@ func hooks(r *forge.Repository, a forge.Action) []forge.Message {
 			"pull_request": object{"html_url": fmt.Sprintf("%s/%s/pull/%d", r.Server.PublicURL, r.Path(), a.Pull.Number), "merged_at": nil}}
 		delete(body, "number")
 		return message(r, "issue_comment", body)
+	case forge.ActionIssueComment:
+		body["action"], body["comment"], body["issue"] = a.Name, issueComment(r, a.Issue, a.Comment), issue(r, a.Issue)
+		return message(r, "issue_comment", body)
+	case forge.ActionIssue:
+		body["action"], body["issue"] = a.Name, issue(r, a.Issue)
+		return message(r, "issues", body)
 	case forge.ActionReview:
 		v := review(r, a.Pull, a.Review)
 		v["state"] = strings.ToLower(v["state"].(string)) // as the webhooks have it

@@ -10,6 +10,9 @@ import (
 )
 
 func listComments(r *forge.Request) (int, any, error) {
+	if i, err := issueAt(r); i != nil || err != nil {
+		return listIssueComments(r, i, err)
+	}
 	p, err := r.Pull("n")
 	if err != nil {
 		return 0, nil, err
@@ -21,13 +24,20 @@ func listComments(r *forge.Request) (int, any, error) {
 	return http.StatusOK, out, nil
 }
 
-// allComments are those of all pull requests, and of an issue that is none.
+// allComments are those of all pull requests and issues, and of one more issue.
 func allComments(r *forge.Request) (int, any, error) {
 	all := []object{}
 	for _, p := range r.Repo.Sorted() {
 		for _, c := range p.Comments {
 			if !c.Updated.Before(r.Since("since")) {
 				all = append(all, comment(r.Repo, p, c))
+			}
+		}
+	}
+	for _, i := range r.Repo.SortedIssues() {
+		for _, c := range i.Comments {
+			if !c.Updated.Before(r.Since("since")) {
+				all = append(all, issueComment(r.Repo, i, c))
 			}
 		}
 	}
@@ -68,6 +78,9 @@ func body(r *forge.Request) (string, error) {
 }
 
 func createComment(r *forge.Request) (int, any, error) {
+	if i, err := issueAt(r); i != nil || err != nil {
+		return createIssueComment(r, i, err)
+	}
 	p, err := r.Pull("n")
 	if err != nil {
 		return 0, nil, err

@@ -28,7 +28,7 @@ func New(t forge.TB, cfg forge.Config) *forge.Server {
 		cfg.MaxPage = 100
 	}
 	return forge.New(t, forge.Dialect{
-		Name: "gitlab", Prefix: "/api/v4", PullRef: "refs/merge-requests/%d/head",
+		Name: "gitlab", Prefix: "/api/v4", PullRef: "refs/merge-requests/%d/head", OwnIssues: true,
 		Routes: routes, Hooks: hooks, Refuse: refuse, Limits: limits,
 		Token: func(r *http.Request) string { return r.Header.Get("Private-Token") },
 	}, cfg)
@@ -68,7 +68,14 @@ func routes(s *forge.Server) *http.ServeMux {
 		"GET " + project + "/merge_requests":                    list,
 		"POST " + project + "/merge_requests":                   create,
 		"GET " + mr:                                             get,
+		"PUT " + mr:                                             edit,
 		"PUT " + mr + "/merge":                                  accept,
+		"GET " + project + "/issues":                            listIssues,
+		"POST " + project + "/issues":                           createIssue,
+		"GET " + project + "/issues/{n}":                        getIssue,
+		"PUT " + project + "/issues/{n}":                        editIssue,
+		"GET " + project + "/issues/{n}/notes":                  listIssueNotes,
+		"POST " + project + "/issues/{n}/notes":                 createIssueNote,
 		"POST " + project + "/merge_trains/merge_requests/{n}":  board,
 		"GET " + mr + "/notes":                                  listNotes,
 		"POST " + mr + "/notes":                                 createNote,
@@ -230,6 +237,29 @@ func get(r *forge.Request) (int, any, error) {
 	p, err := r.Pull("n")
 	if err != nil {
 		return 0, nil, err
+	}
+	return http.StatusOK, mergeRequest(r.Repo, p), nil
+}
+
+func edit(r *forge.Request) (int, any, error) {
+	p, err := r.Pull("n")
+	if err != nil {
+		return 0, nil, err
+	}
+	var in struct {
+		Title       string  `json:"title"`
+		Description *string `json:"description"`
+		State       string  `json:"state_event"`
+	}
+	if err := r.Read(&in); err != nil {
+		return 0, nil, err
+	}
+	if len([]rune(in.Title)) > 255 || in.Description != nil && len(*in.Description) > 1_048_576 || in.State != "" && in.State != "close" && in.State != "reopen" {
+		return 0, nil, fail(http.StatusBadRequest, "400 Bad request")
+	}
+	r.Repo.EditPull(p, in.Title, in.Description, r.User.Login)
+	if in.State == "close" && p.State == "open" {
+		r.Repo.End(p, r.User.Login)
 	}
 	return http.StatusOK, mergeRequest(r.Repo, p), nil
 }
@@ -497,6 +527,7 @@ func setHook(r *forge.Request, status int) (int, any, error) {
 		Token string `json:"token"`
 		Push  bool   `json:"push_events"`
 		Merge bool   `json:"merge_requests_events"`
+		Issue bool   `json:"issues_events"`
 		Note  bool   `json:"note_events"`
 	}
 	if err := r.Read(&in); err != nil {
@@ -506,7 +537,7 @@ func setHook(r *forge.Request, status int) (int, any, error) {
 		return 0, nil, fail(http.StatusForbidden, "403 Forbidden")
 	}
 	r.Repo.HookURL, r.Repo.HookSecret, r.Repo.HookEvents = in.URL, in.Token, nil
-	for name, on := range map[string]bool{"push": in.Push, "merge": in.Merge, "note": in.Note} {
+	for name, on := range map[string]bool{"push": in.Push, "merge": in.Merge, "issues": in.Issue, "note": in.Note} {
 		if on {
 			r.Repo.HookEvents = append(r.Repo.HookEvents, name)
 		}

@@ -30,9 +30,16 @@ func project(r *forge.Repository) object {
 	return object{
 		"id": r.ID, "name": r.Name, "path": r.Name, "path_with_namespace": r.Path(), "web_url": r.Server.PublicURL + "/" + r.Path(),
 		"http_url_to_repo": r.Server.PublicURL + "/" + r.Path() + ".git", "default_branch": gittest.DefaultBranch, "archived": r.Archived,
-		"merge_method": "merge", "merge_trains_enabled": r.Extra["train"] != nil, "visibility": "private",
+		"merge_method": "merge", "issues_access_level": access(!r.NoIssues), "issues_enabled": !r.NoIssues, "merge_trains_enabled": r.Extra["train"] != nil, "visibility": "private",
 		"permissions": object{"project_access": object{"access_level": 40}, "group_access": nil},
 	}
+}
+
+func access(on bool) string {
+	if on {
+		return "enabled"
+	}
+	return "disabled"
 }
 
 func stateOf(p *forge.PullRequest) string {
@@ -90,6 +97,33 @@ func note(r *forge.Repository, p *forge.PullRequest, c *forge.Comment) object {
 	}
 }
 
+func issueState(i *forge.Issue) string {
+	if i.State == "open" {
+		return "opened"
+	}
+	return "closed"
+}
+
+func issue(r *forge.Repository, i *forge.Issue) object {
+	j := object{
+		"id": i.ID, "iid": i.Number, "project_id": r.ID, "title": i.Title, "description": i.Body, "state": issueState(i), "labels": append([]string{}, i.Labels...),
+		"author": user(r.Server, i.Author), "user_notes_count": len(i.Comments), "issue_type": "issue", "confidential": false,
+		"web_url":    fmt.Sprintf("%s/%s/-/issues/%d", r.Server.PublicURL, r.Path(), i.Number),
+		"created_at": stamp(i.Created), "updated_at": stamp(i.Updated), "closed_at": nil,
+	}
+	if i.State != "open" {
+		j["closed_at"] = stamp(i.Closed)
+	}
+	return j
+}
+
+func issueNote(r *forge.Repository, i *forge.Issue, c *forge.Comment) object {
+	return object{
+		"id": c.ID, "type": nil, "body": c.Body, "author": user(r.Server, c.Author), "system": false, "noteable_type": "Issue", "noteable_iid": i.Number,
+		"created_at": stamp(c.Created), "updated_at": stamp(c.Updated),
+	}
+}
+
 func status(s *forge.Server, sha string, st forge.StatusEntry) object {
 	return object{
 		"id": st.ID, "sha": sha, "status": st.State, "name": st.Context, "description": st.Text, "target_url": st.Target, "author": user(s, st.Author), "created_at": stamp(st.At),
@@ -98,7 +132,7 @@ func status(s *forge.Server, sha string, st forge.StatusEntry) object {
 
 func hook(r *forge.Repository) object {
 	has := func(name string) bool { return slices.Contains(r.HookEvents, name) }
-	return object{"id": r.ID, "url": r.HookURL, "push_events": has("push"), "merge_requests_events": has("merge"), "note_events": has("note"), "alert_status": "executable"}
+	return object{"id": r.ID, "url": r.HookURL, "push_events": has("push"), "merge_requests_events": has("merge"), "issues_events": has("issues"), "note_events": has("note"), "alert_status": "executable"}
 }
 
 // hooks are the webhooks that GitLab sends after an action.
@@ -144,6 +178,26 @@ func hooks(r *forge.Repository, a forge.Action) []forge.Message {
 		}
 		body["object_kind"], body["event_type"], body["object_attributes"] = "merge_request", "merge_request", attributes
 		return message(r, "Merge Request Hook", body)
+	case forge.ActionIssue:
+		action := map[string]string{"opened": "open", "edited": "update", "closed": "close", "reopened": "reopen"}[a.Name]
+		if action == "" {
+			return nil // of a deleted one nothing is told
+		}
+		i := a.Issue
+		body["object_kind"], body["event_type"] = "issue", "issue"
+		body["object_attributes"] = object{
+			"id": i.ID, "iid": i.Number, "title": i.Title, "description": i.Body, "state": issueState(i), "action": action, "type": "Issue",
+			"created_at": hookStamp(i.Created), "updated_at": hookStamp(i.Updated),
+		}
+		return message(r, "Issue Hook", body)
+	case forge.ActionIssueComment:
+		c := a.Comment
+		body["object_kind"], body["event_type"] = "note", "note"
+		body["object_attributes"] = object{
+			"id": c.ID, "note": c.Body, "noteable_type": "Issue", "action": "create", "system": false, "created_at": hookStamp(c.Created), "updated_at": hookStamp(c.Updated),
+		}
+		body["issue"] = object{"id": a.Issue.ID, "iid": a.Issue.Number, "state": issueState(a.Issue), "title": a.Issue.Title}
+		return message(r, "Note Hook", body)
 	case forge.ActionComment:
 		if a.Name == "deleted" {
 			return nil

@@ -250,6 +250,9 @@ const (
 	ActionComment = "comment"
 	ActionReview  = "review"
 	ActionQueue   = "queue" // a merge group wants checks; Update has its ref
+
+	ActionIssue        = "issue" // Name is opened, edited, closed, reopened, deleted
+	ActionIssueComment = "issue comment"
 )
 
 // Action is what somebody did.
@@ -262,6 +265,7 @@ type Action struct {
 	Before     string // the head before, of a synchronized one
 	Comment    *Comment
 	Review     *Review
+	Issue      *Issue
 }
 
 // Message is a webhook to be sent.

@@ -293,6 +293,22 @@ func (r *Repository) SetTitle(p *PullRequest, title, login string) {
 	r.Tell(Action{Kind: ActionPull, Name: "edited", Pull: p, Login: login})
 }
 
+// EditPull changes the title, where it is not empty, and the body, where it is not
+// nil. The lock is held.
+func (r *Repository) EditPull(p *PullRequest, title string, body *string, login string) {
+	if body == nil {
+		body = &p.Body
+	}
+	if title == "" {
+		title = p.Title
+	}
+	if title == p.Title && *body == p.Body {
+		return
+	}
+	p.Body = *body
+	r.SetTitle(p, title, login)
+}
+
 // SetDraft turns a pull request into a draft, or back.
 func (r *Repository) SetDraft(number int, draft bool) {
 	r.Server.t.Helper()

@@ -31,11 +31,15 @@ type Repository struct {
 	HookEvents          []string          // as an API call set them
 	Permissions         map[string]string // "read", "write", "admin" or "owner" by login
 	PullRequests        map[int]*PullRequest
+	Issues              map[int]*Issue
+	Labels              []string                 // of issues; the first has the number 1
+	NoIssues            bool                     // issues are switched off
+	NoLabels            bool                     // tokens may give no labels
 	StatusesOf          map[string][]StatusEntry // by commit, oldest first
 	// Extra is what a dialect keeps besides.
 	Extra map[string]any
 
-	nextPull int
+	nextPull, nextIssue int
 }
 
 // PullRequest is a pull request as a dialect works with it.

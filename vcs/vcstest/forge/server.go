@@ -62,6 +62,8 @@ type Dialect struct {
 	Prefix string // of the API's paths: "/api/v1"
 	// PullRef leads to a pull request's head: "refs/pull/%d/head".
 	PullRef string
+	// OwnIssues is set where issues are numbered apart from pull requests.
+	OwnIssues bool
 	// Routes is the API.
 	Routes func(*Server) *http.ServeMux
 	// Hooks returns the webhooks that follow from what somebody did. The lock
@@ -270,7 +272,7 @@ func (s *Server) CreateRepository(owner, name string, files map[string]string) *
 	r := &Repository{
 		Owner: owner, Name: name, Git: gittest.In(s.t, bare),
 		Server: s, ID: s.NextID(), Created: s.cfg.Now(), Permissions: map[string]string{owner: "owner"},
-		PullRequests: map[int]*PullRequest{}, StatusesOf: map[string][]StatusEntry{}, Extra: map[string]any{},
+		PullRequests: map[int]*PullRequest{}, Issues: map[int]*Issue{}, StatusesOf: map[string][]StatusEntry{}, Extra: map[string]any{},
 	}
 	s.Repos[owner+"/"+name] = r
 	if len(files) > 0 {

@@ -31,6 +31,8 @@ type Harness struct {
 	Shown func(sha, context string) (vcs.Status, bool)
 	// States are the host's words for statuses, where they are others.
 	States map[string]vcs.StatusState
+	// NoTicketEvents is set where webhooks do not tell of issues.
+	NoTicketEvents bool
 
 	mu   sync.Mutex
 	sent []vcstest.Webhook
@@ -49,6 +51,8 @@ var (
 	_ vcstest.Renamer       = (*Harness)(nil)
 	_ vcstest.Neighbour     = (*Harness)(nil)
 	_ vcstest.Editor        = (*Harness)(nil)
+	_ vcstest.Ticketer      = (*Harness)(nil)
+	_ vcstest.PullReader    = (*Harness)(nil)
 )
 
 // New makes a repository on a server, whose webhooks it receives.
@@ -215,6 +219,53 @@ func (h *Harness) ReviewAs(user string, n int, state vcs.ReviewState) {
 // DismissReviews implements vcstest.Reviewer.
 func (h *Harness) DismissReviews(user string, n int) { h.Repo.DismissReviews(n, user) }
 
+// OpenTicketAs implements vcstest.Ticketer.
+func (h *Harness) OpenTicketAs(user, title, body, label string) int {
+	return h.Repo.OpenIssue(user, title, body, label)
+}
+
+// ShownTicket implements vcstest.Ticketer.
+func (h *Harness) ShownTicket(n int) (vcs.Ticket, []string) {
+	h.T.Helper()
+	i := h.Repo.Issue(n)
+	return vcs.Ticket{Number: n, Title: i.Title, Body: i.Body, Open: i.State == "open"}, i.Labels
+}
+
+// CommentTicketAs implements vcstest.Ticketer.
+func (h *Harness) CommentTicketAs(user string, n int, body string) int64 {
+	return h.Repo.CommentIssue(n, user, body)
+}
+
+// TicketTexts implements vcstest.Ticketer.
+func (h *Harness) TicketTexts(n int) []string {
+	var all []string
+	for _, c := range h.Repo.Issue(n).Comments {
+		all = append(all, c.Body)
+	}
+	return all
+}
+
+// SetTicketOpenAs implements vcstest.Ticketer.
+func (h *Harness) SetTicketOpenAs(user string, n int, open bool) { h.Repo.SetIssueOpen(n, user, open) }
+
+// DeleteTicket implements vcstest.Ticketer.
+func (h *Harness) DeleteTicket(n int) { h.Repo.DeleteIssue(n) }
+
+// SwitchTicketsOff implements vcstest.Ticketer.
+func (h *Harness) SwitchTicketsOff() { h.Repo.SwitchIssues(false) }
+
+// RefuseLabels implements vcstest.Ticketer.
+func (h *Harness) RefuseLabels() { h.Repo.RefuseLabels() }
+
+// TellsOfTickets implements vcstest.Ticketer.
+func (h *Harness) TellsOfTickets() bool { return !h.NoTicketEvents }
+
+// PullText implements vcstest.PullReader.
+func (h *Harness) PullText(n int) (title, body string) {
+	p := h.Repo.Pull(n)
+	return p.Title, p.Body
+}
+
 // Sent implements vcstest.Sender.
 func (h *Harness) Sent() []vcstest.Webhook {
 	h.T.Helper()
@@ -233,7 +284,7 @@ func (h *Harness) Fault(kind vcstest.FaultKind, n int) bool {
 	kinds := map[vcstest.FaultKind]forge.FaultKind{
 		vcstest.Internal: forge.Fail500, vcstest.Limited: forge.RateLimit, vcstest.Garbage: forge.Garbage,
 		vcstest.Truncated: forge.Truncated, vcstest.Broken: forge.Reset, vcstest.Hanging: forge.Hang,
-		vcstest.Denied: forge.Denied,
+		vcstest.Denied: forge.Denied, vcstest.Lost: forge.Lost,
 	}
 	k, ok := kinds[kind]
 	if ok {
