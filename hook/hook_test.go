@@ -110,11 +110,13 @@ func TestAttributeWithoutAnAnswer(t *testing.T) {
 		handler http.HandlerFunc
 		want    string // of the error; "" for none
 	}{
-		"204":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, ""},
-		"empty":     {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{}`) }, ""},
-		"500":       {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "x", http.StatusInternalServerError) }, "500 Internal Server Error"},
-		"401":       {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "x", http.StatusUnauthorized) }, "401 Unauthorized"},
-		"redirect":  {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect) }, "not followed"},
+		"204":   {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, ""},
+		"empty": {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{}`) }, ""},
+		"500":   {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "x", http.StatusInternalServerError) }, "500 Internal Server Error"},
+		"401":   {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "x", http.StatusUnauthorized) }, "401 Unauthorized"},
+		"redirect": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
+		}, "not followed"},
 		"no JSON":   {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html>\x1b") }, "not the JSON"},
 		"too large": {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, strings.Repeat(" ", maxBody+1)) }, "larger than 1 MiB"},
 		"silence":   {func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body); <-r.Context().Done() }, context.DeadlineExceeded.Error()},

@@ -21,13 +21,14 @@ var mayImport = map[string][]string{
 	"workspaces":  {},
 	"runner/plan": {},
 	"vcs":         {},
+	"watch":       {},
 
 	"store": {"queue", "lock"},
 
 	"runner/shim":      {},
 	"runner/terraform": {"runner/shim", "runner/plan", "workspaces"},
 	"runner/markdown":  {"runner/plan", "workspaces", "vcs"},
-	"runner":           {"queue", "lock", "store", "vcs", "workspaces", "runner/..."},
+	"runner":           {"queue", "lock", "store", "vcs", "workspaces", "watch", "runner/..."},
 
 	"vcs/git":       {"vcs"},
 	"vcs/plaingit":  {"vcs"},
@@ -41,7 +42,11 @@ var mayImport = map[string][]string{
 
 	"store/sqlite": {"store", "queue", "lock"},
 
-	"web": {"store", "queue", "vcs", "runner/plan", "runner/markdown"},
+	"aws":    {"watch"},
+	"notify": {"watch"},
+	"hook":   {"watch"},
+
+	"web": {"store", "queue", "vcs", "hook", "runner/plan", "runner/markdown"},
 
 	"smallcloud":          {},
 	"smallcloud/provider": {"smallcloud"},
