@@ -248,3 +248,21 @@ func TestOthersThatHang(t *testing.T) {
 		}
 	}
 }
+
+// Matrix logs in when its address is read: that is no part of checking it.
+func TestMatrixLogsInOnlyToSend(t *testing.T) {
+	var paths []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		paths = append(paths, r.Method+" "+r.URL.Path)
+		w.WriteHeader(http.StatusForbidden)
+		io.WriteString(w, `{"errcode":"M_FORBIDDEN","error":"no t0ps3cret"}`)
+	}))
+	defer server.Close()
+	n := open(t, notify.Config{URL: "matrix://u5er:t0ps3cret@" + strings.TrimPrefix(server.URL, "http://") + "/?rooms=!r:x&disableTLS=yes"})
+	if len(paths) > 0 {
+		t.Errorf("asked for %q", paths)
+	}
+	if err := n.Notify(t.Context(), drift); err == nil || len(paths) == 0 || strings.Contains(err.Error(), "ps3cret") {
+		t.Errorf("%v after %q", err, paths)
+	}
+}

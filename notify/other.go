@@ -43,10 +43,17 @@ type other struct {
 }
 
 func newOther(u *url.URL) (*other, error) {
-	if _, err := open(u); err != nil {
+	service, _, _ := strings.Cut(u.Scheme, "+")
+	checked := *u
+	if service == "matrix" && u.User != nil {
+		// With a user's name, shoutrrr logs in as soon as it has read the address; a
+		// token alone it only keeps.
+		password, _ := u.User.Password()
+		checked.User = url.UserPassword("", password)
+	}
+	if _, err := open(&checked); err != nil {
 		return nil, err
 	}
-	service, _, _ := strings.Cut(u.Scheme, "+")
 	return &other{u, service, make(chan struct{}, maxUnderWay)}, nil
 }
 
@@ -90,13 +97,6 @@ func (o *other) Notify(ctx context.Context, m watch.Message) error {
 	default:
 		return fmt.Errorf("%s has not answered to the last %d messages yet", o.service, maxUnderWay)
 	}
-	// A service changes its own configuration while it sends: each message has one
-	// for itself.
-	service, err := open(o.address)
-	if err != nil {
-		<-o.underWay
-		return &watch.PermanentError{Err: err}
-	}
 	text, params := o.write(m)
 	result := make(chan error, 1)
 	go func() {
@@ -106,7 +106,13 @@ func (o *other) Notify(ctx context.Context, m watch.Message) error {
 			}
 			<-o.underWay
 		}()
-		result <- service.Send(text, &params)
+		// A service changes its own configuration while it sends: each message has
+		// one for itself. Opening it may make requests (matrix).
+		service, err := open(o.address)
+		if err == nil {
+			err = service.Send(text, &params)
+		}
+		result <- err
 	}()
 	select {
 	case err := <-result:
