@@ -61,3 +61,15 @@ type NewFile struct {
 	Message string
 	When    time.Time // of the new commit, to the second. Defaults to now
 }
+
+// Commit is one commit on a branch of its own, which the branch is then made to
+// be: what was there is replaced.
+type Commit struct {
+	Onto   string // the new commit's parent
+	Branch string // the branch's name, which is made on the remote
+	// Files is the new content by path, in the repository and with slashes. A
+	// file that is there keeps its mode. A nil content deletes the file.
+	Files   map[string][]byte
+	Message string
+	When    time.Time // of the new commit, to the second. Defaults to now
+}

@@ -119,6 +119,12 @@ func (l *localLink) push(_ context.Context, from *filesystem.Storage, cmd packp.
 	case now.Hash() != cmd.Old:
 		return errMoved
 	}
+	if cmd.New.IsZero() {
+		if err := l.there.RemoveReference(cmd.Name); err != nil {
+			return fmt.Errorf("remove the remote's ref: %w", err)
+		}
+		return nil
+	}
 	var old *plumbing.Reference
 	if !cmd.Old.IsZero() {
 		old = plumbing.NewHashReference(cmd.Name, cmd.Old)

@@ -158,14 +158,23 @@ func (l *packLink) fetch(ctx context.Context, into *filesystem.Storage, wants, h
 func (l *packLink) push(ctx context.Context, from *filesystem.Storage, cmd packp.Command, objects []plumbing.Hash) error {
 	req := packp.NewReferenceUpdateRequestFromCapabilities(l.adv.Capabilities)
 	req.Commands = []*packp.Command{&cmd}
-	pr, pw := io.Pipe()
-	req.Packfile = pr
-	go func() {
-		_, err := packfile.NewEncoder(pw, from, !l.adv.Capabilities.Supports(capability.OFSDelta)).Encode(objects, 0)
-		_ = pw.CloseWithError(err)
-	}()
+	var done func() error
+	if cmd.New.IsZero() { // no pack comes with it
+		if err := req.Capabilities.Set(capability.DeleteRefs); err != nil {
+			return fmt.Errorf("ask to delete a ref: %w", err)
+		}
+	} else {
+		pr, pw := io.Pipe()
+		req.Packfile, done = pr, pr.Close
+		go func() {
+			_, err := packfile.NewEncoder(pw, from, !l.adv.Capabilities.Supports(capability.OFSDelta)).Encode(objects, 0)
+			_ = pw.CloseWithError(err)
+		}()
+	}
 	report, err := l.down.ReceivePack(ctx, req)
-	_ = pr.Close() // frees the encoder where the other side did not read to the end
+	if done != nil {
+		_ = done() // frees the encoder where the other side did not read to the end
+	}
 	if report != nil && report.Error() != nil {
 		// The server took the pack and refused the ref: somebody was faster, or
 		// a rule forbids it. One more look at the ref tells which.

@@ -39,7 +39,7 @@ func (e *movedError) Error() string { return errMoved.Error() }
 func (e *movedError) Unwrap() error { return errMoved }
 
 // publish writes new objects to the mirror and to the remote, and moves the ref
-// in both. Never by force: where the ref is not what it was taken for this is
+// in both. Never blindly: where the ref is not what it was taken for this is
 // errMoved, and a *movedError if nothing was sent. The caller holds the
 // mirror's writing.
 func (m *Mirrors) publish(ctx context.Context, mi *mirror, s *filesystem.Storage, remote vcs.Remote, p publication) error {
@@ -99,7 +99,7 @@ func (mi *mirror) add(s *filesystem.Storage, made []plumbing.EncodedObject) erro
 	return nil
 }
 
-// setRef moves one ref of the mirror.
+// setRef moves one ref of the mirror; to nothing, it removes it.
 func (mi *mirror) setRef(s *filesystem.Storage, name plumbing.ReferenceName, h plumbing.Hash) error {
 	mi.files.Lock()
 	defer mi.files.Unlock()
@@ -107,7 +107,11 @@ func (mi *mirror) setRef(s *filesystem.Storage, name plumbing.ReferenceName, h p
 	if err != nil {
 		return err
 	}
-	all[name] = h
+	if h.IsZero() {
+		delete(all, name)
+	} else {
+		all[name] = h
+	}
 	if err := writeRefs(mi.dir, "", all); err != nil {
 		return fmt.Errorf("write refs: %w", err)
 	}

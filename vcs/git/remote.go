@@ -34,8 +34,8 @@ type link interface {
 	// not have, to into. Haves are commits that into has, closed over their
 	// history. Either all is written or nothing that counts.
 	fetch(ctx context.Context, into *filesystem.Storage, wants, haves []plumbing.Hash) error
-	// push sends objects out of from, then moves ref. Returns errMoved where
-	// ref is not cmd.Old at the remote any more.
+	// push sends objects out of from, then moves ref, or removes it where cmd.New
+	// is zero. Returns errMoved where ref is not cmd.Old at the remote any more.
 	push(ctx context.Context, from *filesystem.Storage, cmd packp.Command, objects []plumbing.Hash) error
 	close() error
 }

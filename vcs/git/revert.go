@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
@@ -40,9 +41,9 @@ func (m *Mirrors) Revert(ctx context.Context, r vcs.Repository, remote vcs.Remot
 }
 
 func (m *Mirrors) revert(ctx context.Context, mi *mirror, remote vcs.Remote, rev vcs.Revert) (string, error) {
-	ref := plumbing.NewBranchReferenceName(rev.Branch)
-	if ref.Validate() != nil || len(rev.Branch) > 200 {
-		return "", fmt.Errorf("%q is not a name for a branch", rev.Branch)
+	ref, err := branchRef(rev.Branch)
+	if err != nil {
+		return "", err
 	}
 	if rev.When.IsZero() {
 		rev.When = m.cfg.Clock()
@@ -50,7 +51,7 @@ func (m *Mirrors) revert(ctx context.Context, mi *mirror, remote vcs.Remote, rev
 	mi.writing.Lock()
 	defer mi.writing.Unlock()
 	p := publication{ref: ref}
-	err := mi.read(ctx, func(s *filesystem.Storage) error {
+	err = mi.read(ctx, func(s *filesystem.Storage) error {
 		u := &undo{ctx: ctx, s: s, edits: map[string]object.TreeEntry{}}
 		if err := u.commit(rev); err != nil {
 			return err
@@ -89,10 +90,7 @@ func (m *Mirrors) publishBranch(ctx context.Context, mi *mirror, remote vcs.Remo
 				hint: "delete the branch at the remote if nobody needs it, and try again",
 			}
 		case errors.Is(err, vcs.ErrDenied):
-			return &HintError{
-				Err:  fmt.Errorf("%w: the remote lets these credentials push nothing", vcs.ErrDenied),
-				hint: "check the user name and token, or the SSH key, and that they may push branches",
-			}
+			return pushDenied()
 		case !errors.Is(err, errMoved):
 			return err
 		}
@@ -112,6 +110,8 @@ type undo struct {
 	conflicts []string
 	restored  []plumbing.Hash          // the edits' content
 	made      []plumbing.EncodedObject // new objects, the commit last
+	// parent and root are the commit's.
+	parent, root plumbing.Hash
 }
 
 // commit makes the objects of the commit that takes rev back.
@@ -131,6 +131,12 @@ func (u *undo) commit(rev vcs.Revert) error {
 	if err := u.decide(from.TreeHash, to.TreeHash, onto.TreeHash); err != nil {
 		return err
 	}
+	return u.finish(onto, rev.Message, rev.When)
+}
+
+// finish makes the commit that has the edits. Returns a *vcs.ConflictError, and
+// vcs.ErrNothing where they change nothing.
+func (u *undo) finish(onto *object.Commit, message string, when time.Time) error {
 	root, err := u.rewrite(onto.TreeHash, "", u.edits)
 	switch {
 	case err != nil:
@@ -146,10 +152,11 @@ func (u *undo) commit(rev vcs.Revert) error {
 			return err
 		}
 	}
-	by := signature(rev.When)
+	u.parent, u.root = onto.Hash, root
+	by := signature(when)
 	_, err = u.encode(&object.Commit{
 		Author: by, Committer: by, TreeHash: root, ParentHashes: []plumbing.Hash{onto.Hash},
-		Message: strings.TrimSpace(strings.ReplaceAll(strings.ToValidUTF8(rev.Message, "\uFFFD"), "\x00", "")) + "\n",
+		Message: strings.TrimSpace(strings.ReplaceAll(strings.ToValidUTF8(message, "\uFFFD"), "\x00", "")) + "\n",
 	})
 	return err
 }
@@ -250,13 +257,19 @@ func (u *undo) mergeText(name string, base, ours, theirs object.TreeEntry) (plum
 	if !ok {
 		return plumbing.ZeroHash, false, nil
 	}
-	blob := &plumbing.MemoryObject{}
-	blob.SetType(plumbing.BlobObject)
-	if _, err := blob.Write([]byte(merged)); err != nil {
-		return plumbing.ZeroHash, false, err
+	h, err := u.blob([]byte(merged))
+	return h, err == nil, err
+}
+
+// blob makes a file's content, and returns its name.
+func (u *undo) blob(content []byte) (plumbing.Hash, error) {
+	m := &plumbing.MemoryObject{}
+	m.SetType(plumbing.BlobObject)
+	if _, err := m.Write(content); err != nil {
+		return plumbing.ZeroHash, err
 	}
-	u.made = append(u.made, blob)
-	return blob.Hash(), true, nil
+	u.made = append(u.made, m)
+	return m.Hash(), nil
 }
 
 // rewrite returns a tree with the edits made in it, whose paths are relative to
