@@ -102,6 +102,7 @@ func match(src, have []any) (of []int, ordered, sure bool) {
 		}
 	}
 	sure = unknown <= 1 || unclear == 0
+	of = []int{}
 	if slices.EqualFunc(src, have, same) {
 		for i := range src {
 			of = append(of, i)
@@ -146,6 +147,30 @@ func ambiguous(have []any, used []bool, j int, fits func(any) bool) bool {
 		}
 	}
 	return false
+}
+
+// slim leaves out of a new object what none of its siblings in the source
+// mentions, if it is null or all of them have it by default.
+func slim(v any, src, have []any) any {
+	object, ok := v.(map[string]any)
+	if !ok || len(src) == 0 {
+		return v
+	}
+	out := map[string]any{}
+	for k, e := range object {
+		said := slices.ContainsFunc(src, func(s any) bool {
+			m, ok := s.(map[string]any)
+			return !ok || hasKey(m, k)
+		})
+		other := slices.ContainsFunc(have, func(h any) bool {
+			m, _ := h.(map[string]any)
+			return !plan.Equal(m[k], e)
+		})
+		if said || other && e != nil {
+			out[k] = e
+		}
+	}
+	return out
 }
 
 // inOrder aligns lists whose source is in the plan's order: what both have in

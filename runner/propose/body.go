@@ -148,7 +148,7 @@ func (p *proposer) blocks(t target, c cursor, body *hclsyntax.Body, blocks []*hc
 		})
 	}
 	for _, in := range a.inserted {
-		p.addBlock(t.step(in.want), c, body, blocks, blocks[0].Type, w[in.want].(map[string]any))
+		p.addBlock(t.step(in.want), c, body, blocks, blocks[0].Type, slim(w[in.want], src, h).(map[string]any))
 	}
 }
 

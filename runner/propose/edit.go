@@ -326,9 +326,8 @@ func (ed *editor) afterSibling(body *hclsyntax.Body, o op) {
 			before = b
 		}
 	}
-	start := ed.lineStart(r.Start.Byte)
 	if before == nil && o.block.OpenBraceRange.Start.Line != o.block.CloseBraceRange.Start.Line ||
-		before != nil && bytes.HasSuffix(ed.src[:start], []byte("\n\n")) {
+		before != nil && bytes.Contains(ed.src[before.CloseBraceRange.End.Byte:r.Start.Byte], []byte("\n\n")) {
 		text = "\n" + text
 	}
 	ed.insert(ed.afterLine(r.End.Byte), text)

@@ -270,8 +270,15 @@ func (m *module) loadLocals(f *file, b *hclsyntax.Block, over bool) {
 }
 
 func (m *module) loadVariable(f *file, b *hclsyntax.Block, over bool) {
-	m.collectBody(collector{mod: m, file: f, owner: ownerOther, opaque: true}, b.Body)
 	name := b.Labels[0]
+	own := &module{}
+	own.collectBody(collector{mod: own, file: f, owner: ownerOther, opaque: true}, b.Body)
+	for _, r := range own.refs {
+		// Its own validation judges a value, and does nothing with it.
+		if r.root != "var" || len(r.steps) == 0 || r.steps[0].text != name {
+			m.refs = append(m.refs, r)
+		}
+	}
 	if _, there := m.variables[name]; !m.declared("var."+name, there, over, f.path) {
 		return
 	}

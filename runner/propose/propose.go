@@ -163,11 +163,14 @@ func wholeReason(before, after any) string {
 type target struct {
 	address string
 	path    plan.Path
+	closed  bool // what is below has no path of its own
 	ignored []plan.Path
 }
 
 func (t target) step(s any) target {
-	t.path = append(slices.Clip(t.path), s)
+	if !t.closed {
+		t.path = append(slices.Clip(t.path), s)
+	}
 	return t
 }
 

@@ -82,11 +82,8 @@ func readDrift(t *testing.T, data []byte) (out []Drift) {
 	var list []driftJSON
 	read(t, data, &list)
 	for _, d := range list {
-		for _, side := range []any{d.Before, d.After} {
-			m, _ := side.(map[string]any)
-			for _, k := range d.Sensitive {
-				m[k] = plan.Sensitive{}
-			}
+		if len(d.Sensitive) > 0 {
+			d.Before, d.After = sensitive(t, d)
 		}
 		for _, k := range d.Unknown {
 			d.After.(map[string]any)[k] = plan.Unknown{}
@@ -94,6 +91,22 @@ func readDrift(t *testing.T, data []byte) (out []Drift) {
 		out = append(out, Drift{Address: d.Address, Before: d.Before, After: d.After, Deleted: d.Deleted, Created: d.Created})
 	}
 	return out
+}
+
+// sensitive hides attributes like a plan does.
+func sensitive(t *testing.T, d driftJSON) (before, after any) {
+	marks := map[string]bool{}
+	for _, k := range d.Sensitive {
+		marks[k] = true
+	}
+	var raw [3]json.RawMessage
+	for i, v := range []any{d.Before, d.After, marks} {
+		var err error
+		if raw[i], err = json.Marshal(v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return plan.Change{Before: raw[0], After: raw[1], SensitiveBefore: raw[2], SensitiveAfter: raw[2]}.Values()
 }
 
 func (g golden) run() Result {

@@ -163,7 +163,7 @@ func (p *proposer) jsonencode(t target, c cursor, e *hclsyntax.FunctionCallExpr,
 	if e.Name != "jsonencode" || len(e.Args) != 1 || e.ExpandFinal || !ok || !ok2 {
 		return false
 	}
-	c.strict, c.typed = true, nil
+	c.strict, c.typed, t.closed = true, nil, true
 	p.expr(t, c, e.Args[0], nil, w, h)
 	return true
 }
@@ -431,8 +431,9 @@ func (p *proposer) tuple(t target, c cursor, e *hclsyntax.TupleConsExpr, want, h
 		text.WriteString("-" + stepText(i))
 	}
 	for _, in := range a.inserted {
-		o.inserts = append(o.inserts, insert{after: in.after, value: w[in.want]})
-		text.WriteString("+" + stepText(in.after) + ":" + oneLine(w[in.want]))
+		v := slim(w[in.want], src, h)
+		o.inserts = append(o.inserts, insert{after: in.after, value: v})
+		text.WriteString("+" + stepText(in.after) + ":" + oneLine(v))
 	}
 	p.request(t, c, request{
 		site: site("list", e.SrcRange.Start.Byte), text: text.String(), shape: true, op: o,

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"holdfast/runner/plan"
 )
@@ -66,6 +67,10 @@ func concealed(v any) string {
 		return "it is sensitive"
 	case plan.Unknown:
 		return "it is known only after the apply"
+	case string:
+		if !writable(v) {
+			return "it has characters that cannot be written"
+		}
 	case []any:
 		for _, e := range v {
 			if r := concealed(e); r != "" {
@@ -82,14 +87,44 @@ func concealed(v any) string {
 	return ""
 }
 
+// writable reports whether a string is the same after it has been written.
+func writable(s string) bool {
+	special := func(r rune) bool { return r < ' ' && r != '\n' && r != '\t' || r > '~' }
+	if !strings.ContainsFunc(s, special) {
+		return true
+	}
+	if !utf8.ValidString(s) {
+		return false
+	}
+	f, problem := parse("", []byte("x = "+quoted(s)+"\n"))
+	if problem != "" || f.body.Attributes["x"] == nil {
+		return false
+	}
+	v, ok := literal(f.body.Attributes["x"].Expr)
+	return ok && v == any(s)
+}
+
 // known reports whether an evaluated value has nothing unknown in it.
 func known(v any) bool {
 	switch v := v.(type) {
+	case plan.Unknown, plan.Sensitive:
+		return false
 	case set:
 		return known([]any(v))
-	default:
-		return concealed(v) == ""
+	case []any:
+		for _, e := range v {
+			if !known(e) {
+				return false
+			}
+		}
+	case map[string]any:
+		for _, e := range v {
+			if !known(e) {
+				return false
+			}
+		}
 	}
+	return true
 }
 
 // empty reports whether v is nothing that a block or a list would have.
