@@ -219,6 +219,10 @@ func (emptyGit) Files(context.Context, vcs.Repository, string) (map[string]strin
 func (g emptyGit) Checkout(context.Context, vcs.Repository, string) (string, func(), error) {
 	return g.dir, func() {}, nil
 }
+func (emptyGit) Commit(context.Context, vcs.Repository, vcs.Remote, vcs.Commit) (string, error) {
+	return "", vcs.ErrNothing
+}
+func (emptyGit) DeleteBranch(context.Context, vcs.Repository, vcs.Remote, string) error { return nil }
 func (emptyGit) Revert(context.Context, vcs.Repository, vcs.Remote, vcs.Revert) (string, error) {
 	return "", vcs.ErrNothing
 }

@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"runner/shim":      {},
 	"runner/terraform": {"runner/shim", "runner/plan", "workspaces"},
 	"runner/markdown":  {"runner/plan", "workspaces", "vcs"},
+	"runner/propose":   {"runner/plan"},
 	"runner":           {"queue", "lock", "store", "vcs", "workspaces", "watch", "runner/..."},
 
 	"vcs/git":       {"vcs"},

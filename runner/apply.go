@@ -383,6 +383,11 @@ func (r *Runner) afterApply(ctx context.Context, x *execution) error {
 	if err != nil {
 		return err
 	}
+	if done && !x.result.Contained {
+		if err := r.driftApplied(ctx, x); err != nil {
+			return err
+		}
+	}
 	if x.in.Early {
 		return r.afterEarly(ctx, x)
 	}

@@ -32,11 +32,15 @@ const (
 	verbImport   = "import"
 	verbStateRm  = "state rm"
 	verbReset    = "reset"
+
+	verbAcknowledge = "acknowledge"
+	verbIgnore      = "ignore"
+	verbUnignore    = "unignore"
 )
 
 // verbs are all of them. Those of offByDefault need the server's consent.
 var (
-	verbs        = []string{verbPlan, verbApply, verbUnlock, verbRollback, verbDrift, verbHold, verbRelease, verbImport, verbStateRm, verbReset, verbHelp}
+	verbs        = []string{verbPlan, verbApply, verbUnlock, verbRollback, verbDrift, verbHold, verbRelease, verbImport, verbStateRm, verbReset, verbAcknowledge, verbIgnore, verbUnignore, verbHelp}
 	offByDefault = []string{verbImport, verbStateRm}
 )
 
@@ -48,8 +52,10 @@ type command struct {
 	who     string   // empty: Holdfast itself
 	comment int64
 	at      time.Time     // of the comment, by the host's clock; zero where nobody says
-	length  time.Duration // of a hold
-	why     string        // of a hold, or of who unlocks
+	length  time.Duration // of a hold, or of a rule
+	why     string        // of a hold, of who unlocks, of what is said about drift
+	args    []string      // of ignore and unignore: an address, and attributes
+	until   time.Time     // of ignore; zero: no end
 	state   *stateCommand // of an import or a state rm
 	after   string        // the applied commit that made plans stale
 	event   string        // the delivery of an event that asks like a comment
@@ -68,6 +74,7 @@ const commandHelp = "Commands, as the first words of a new comment:\n\n" +
 	"| `holdfast import -w NAME ADDRESS ID` | takes something that exists into the state, as a part of this pull request's plan |\n" +
 	"| `holdfast state rm -w NAME ADDRESS` | forgets a resource and leaves it in the cloud, as a part of this pull request's plan |\n" +
 	"| `holdfast reset -w NAME` | takes back `import` and `state rm` |\n" +
+	"| `holdfast acknowledge -w NAME`, `ignore`, `unignore` | about drift, as on its ticket |\n" +
 	"| `holdfast help` | shows this |\n\n" +
 	"`-w NAME` (or a glob, several times) names workspaces. Commands need write permission; edited and quoted comments count for nothing."
 
@@ -121,7 +128,7 @@ func (r *Runner) commented(ctx context.Context, e vcs.Event) error {
 	if herr != nil {
 		return herr
 	}
-	if done, err := r.carriedOut(ctx, e.Repository, e.Number, e.CommentID); err != nil || done {
+	if done, err := r.carriedOut(ctx, commentsName(e.Repository, e.Number), e.CommentID); err != nil || done {
 		return err
 	}
 	c.who, c.comment, c.at = e.Sender, e.CommentID, e.CommentedAt
@@ -147,6 +154,8 @@ func (r *Runner) commented(ctx context.Context, e vcs.Event) error {
 		answer, err = r.rollback(ctx, h, e)
 	case c.verb == verbHold, c.verb == verbRelease:
 		answer, err = r.hold(ctx, e.Repository, c)
+	case c.verb == verbAcknowledge, c.verb == verbIgnore, c.verb == verbUnignore:
+		answer, err = r.aboutDrift(ctx, e.Repository, c)
 	case c.verb == verbDrift:
 		answer, err = r.checkAsked(ctx, e.Repository, c)
 	default:
@@ -158,7 +167,7 @@ func (r *Runner) commented(ctx context.Context, e vcs.Event) error {
 	if err := r.reply(ctx, h, e, answer); err != nil {
 		return rateLimited(r.Clock(), err)
 	}
-	return r.carryOut(ctx, e.Repository, e.Number, e.CommentID)
+	return r.carryOut(ctx, commentsName(e.Repository, e.Number), e.CommentID)
 }
 
 // acknowledge shows that a command was read. What it is does not depend on it.
@@ -343,7 +352,7 @@ func (r *Runner) checkAsked(ctx context.Context, repo vcs.Repository, c command)
 		if !c.asks(verbDrift, w.Name) || w.Problem != "" {
 			continue
 		}
-		if _, err := r.startDrift(ctx, served, w, known.described(), "asked"+c.key()); err != nil {
+		if _, err := r.startDrift(ctx, served, w, known.described(), "asked"+c.key(), time.Time{}); err != nil {
 			return "", err
 		}
 		n++

@@ -123,7 +123,7 @@ func (r *Runner) groupRuns(ctx context.Context, e vcs.Event, c *comparison) (all
 		pw.Plan = run.ID
 		all = append(all, pw)
 		if !run.State.Ended() {
-			jobs = append(jobs, plannedRun{run, in, queue.PriorityInteractive})
+			jobs = append(jobs, plannedRun{run: run, in: in, priority: queue.PriorityInteractive})
 		}
 	}
 	return all, jobs, nil

@@ -4,24 +4,45 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"holdfast/queue"
 	"holdfast/runner/plan"
 	"holdfast/runner/terraform"
 	"holdfast/store"
+	"holdfast/watch"
 )
+
+// checkLimit bounds one check: a cloud that does not answer costs its own
+// workspace, and no more than this.
+const checkLimit = time.Hour
+
+var errSlowCheck = errors.New("the check took more than an hour")
 
 // drift plans what was applied last and classifies what it finds.
 func (r *Runner) drift(ctx context.Context, x *execution) (verdict, error) {
 	if v, err := x.overtaken(ctx); v != nil || err != nil {
 		return deref(v), err
 	}
+	limited, cancel := context.WithTimeoutCause(ctx, checkLimit, errSlowCheck)
+	defer cancel()
+	v, err := x.check(limited)
+	if err != nil && ctx.Err() == nil && errors.Is(context.Cause(limited), errSlowCheck) {
+		x.result.Drift = &plan.DriftReport{Class: plan.CheckError}
+		return verdict{store.Failed, "The check took more than an hour and was interrupted. Its log says what it waited for."}, nil
+	}
+	return v, err
+}
+
+// check is drift, within its time.
+func (x *execution) check(ctx context.Context) (verdict, error) {
 	m, release, err := x.driftModule(ctx)
 	if err != nil {
 		return x.checkFailed(ctx, err)
 	}
 	defer release()
-	p, _, no, err := x.makePlan(ctx, m, terraform.PlanOptions{LockTimeout: lockTimeout})
+	p, _, no, err := x.makePlan(ctx, m, terraform.PlanOptions{LockTimeout: lockTimeout, RefreshOnly: x.result.RefreshOnly})
 	if err != nil {
 		return verdict{}, err
 	}
@@ -30,7 +51,7 @@ func (r *Runner) drift(ctx context.Context, x *execution) (verdict, error) {
 		return *no, nil
 	}
 	report := p.DriftReport(!x.in.Unapplied)
-	if report.Class == plan.InSync && x.in.Pending {
+	if x.result.RefreshOnly {
 		report.Class = plan.UnappliedCommit
 	}
 	if report.Class == plan.CloudChange {
@@ -38,14 +59,25 @@ func (r *Runner) drift(ctx context.Context, x *execution) (verdict, error) {
 			return verdict{}, err
 		}
 	}
-	x.result.Drift = &report
-	if report.Class == plan.InSync {
-		return verdict{state: store.NoChanges}, nil
+	rules, err := x.r.ignores(ctx, x.repo, x.in.Workspace)
+	if err != nil {
+		return verdict{}, err
 	}
-	if report.Class == plan.CloudChange && x.in.Workspace.Drift.Correct == "apply" {
-		if why := correctGate(p, report, x.in.Workspace.Drift); why != "" {
-			x.note("Not corrected: " + why)
-		}
+	now := x.r.Clock()
+	report = report.Without(covers(rules, now))
+	for _, s := range endedRules(rules, report, now) {
+		x.note(s)
+	}
+	x.result.DriftDigest = report.Digest(x.r.DigestKey)
+	if report.Class == plan.InSync && x.in.Pending {
+		report.Class, x.result.Clean = plan.UnappliedCommit, true
+	}
+	x.result.Drift = &report
+	switch {
+	case report.Reason != "":
+		return verdict{store.Failed, report.Reason}, nil
+	case report.Class == plan.InSync:
+		return verdict{state: store.NoChanges}, nil
 	}
 	return verdict{state: store.Planned}, nil
 }
@@ -82,6 +114,9 @@ func (x *execution) doubt(ctx context.Context, report *plan.DriftReport) error {
 func (x *execution) driftModule(ctx context.Context) (terraform.Module, func(), error) {
 	if x.in.Pending {
 		c, err := x.r.configAt(ctx, x.repo, x.run.Commit)
+		if err != nil && x.in.Head != "" && x.isGone(ctx) {
+			return x.headModule(ctx)
+		}
 		if err != nil {
 			return terraform.Module{}, nil, err
 		}
@@ -95,6 +130,26 @@ func (x *execution) driftModule(ctx context.Context) (terraform.Module, func(), 
 	return x.module(ctx)
 }
 
+// isGone reports whether the mirror lacks the run's commit after a fetch:
+// somebody pushed it away.
+func (x *execution) isGone(ctx context.Context) bool {
+	if err := x.r.fetch(ctx, x.repo, ""); err != nil {
+		return false
+	}
+	_, err := x.r.Git.Resolve(ctx, x.repo, x.run.Commit)
+	return err != nil && ctx.Err() == nil
+}
+
+// headModule is the root module at the default branch's head, for a check of
+// which the applied commit is gone: only what the state has can be compared
+// with the cloud then.
+func (x *execution) headModule(ctx context.Context) (terraform.Module, func(), error) {
+	x.note("Commit " + short(x.run.Commit) + ", which was applied last, is not in the repository any more. Only what the state has was compared with the cloud.")
+	x.result.RefreshOnly = true
+	x.in.At = x.in.Head
+	return x.module(ctx)
+}
+
 // checkFailed ends a check that could not even start for a reason in the
 // repository; other errors are retried.
 func (x *execution) checkFailed(ctx context.Context, err error) (verdict, error) {
@@ -105,23 +160,84 @@ func (x *execution) checkFailed(ctx context.Context, err error) (verdict, error)
 	return verdict{}, err
 }
 
-// afterDrift keeps what the check found, and queues the correction where the
-// team wants one. It may be done twice.
+// afterDrift keeps what the check found, lets people know, and queues the
+// correction where the team wants one. It may be done twice.
 func (r *Runner) afterDrift(ctx context.Context, x *execution) error {
-	if x.run.State == store.Superseded {
+	if x.run.State == store.Superseded || x.run.State == store.Canceled {
 		return nil // it found nothing out
 	}
 	report := plan.DriftReport{Class: plan.CheckError}
 	if x.result.Drift != nil {
 		report = *x.result.Drift
 	}
-	var known WorkspaceRecord
-	err := r.changeWorkspace(ctx, x.repo, x.in.Workspace, func(rec *WorkspaceRecord) {
+	known, before, err := r.knownAfterCheck(ctx, x, report)
+	if err != nil || !known.CheckedAt.Equal(x.run.EndedAt) {
+		return err // a retry, after later news
+	}
+	r.Logger.Info("drift checked", "run", x.run.ID, "repository", x.run.Repository, "workspace", x.run.Workspace, "class", report.Class, "error", x.run.Error)
+	drift, err := r.driftAfterCheck(ctx, x, report, before)
+	if err != nil {
+		return err
+	}
+	if drift.Now == nil || drift.Now.Run != x.run.ID || known.State == Held || known.State == Applying {
+		// In sync, or a later check knows better, or a person or an apply decides.
+		return r.shown(ctx, x.repo, drift)
+	}
+	if err := r.resolveDrift(ctx, x, report, drift); err != nil {
+		return err
+	}
+	if err := r.attribute(ctx, x.repo, drift); err != nil {
+		return err
+	}
+	return r.shown(ctx, x.repo, drift)
+}
+
+// driftApplied ends the drift that an apply has put right, or taken over.
+func (r *Runner) driftApplied(ctx context.Context, x *execution) error {
+	var known DriftRecord
+	if _, err := r.load(ctx, driftName(x.repo, x.run.Workspace), &known); err != nil || known.Now == nil {
+		return err
+	}
+	drift, err := r.changeDrift(ctx, x.repo, x.run.Workspace, func(rec *DriftRecord) {
+		if x.run.EndedAt.After(rec.Seen) {
+			rec.Seen = x.run.EndedAt
+			rec.settle(x.run.EndedAt, "It ended when commit "+short(x.run.Commit)+" was applied.")
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return r.shown(ctx, x.repo, drift)
+}
+
+// retries of a check that failed: the first after retryCheck, each next one
+// after twice the time, maxRetries of them; then the schedule's next slot.
+const (
+	retryCheck = 5 * time.Minute
+	maxRetries = 5
+)
+
+// knownAfterCheck takes a check into what is known of the workspace, which it
+// returns, with the time of the check that last found it in sync before.
+func (r *Runner) knownAfterCheck(ctx context.Context, x *execution, report plan.DriftReport) (known WorkspaceRecord, before time.Time, err error) {
+	err = r.changeWorkspace(ctx, x.repo, x.in.Workspace, func(rec *WorkspaceRecord) {
 		defer func() { known = *rec }()
+		before = rec.SyncedAt
 		if rec.AppliedAt.After(x.run.EndedAt) || rec.CheckedAt.After(x.run.EndedAt) {
 			return // a retry, after later ones: its news are old
 		}
-		rec.CheckedAt, rec.Class = x.run.EndedAt, string(report.Class)
+		first := rec.CheckedAt.Before(x.run.EndedAt)
+		rec.CheckedAt, rec.Class, rec.Checks = x.run.EndedAt, string(report.Class), len(report.Checks)
+		if report.Class == plan.CheckError {
+			if first {
+				rec.fail(x.run.EndedAt)
+			}
+		} else {
+			rec.GoodAt, rec.Failures, rec.RetryAt, rec.Overdue = x.run.EndedAt, 0, time.Time{}, false
+		}
+		if stateOf(report.Class) == InSync {
+			rec.SyncedAt = x.run.EndedAt
+		}
 		if x.run.Error != "" || rec.State != Pending || stateOf(report.Class) != Pending {
 			rec.Error = x.run.Error // else it says still why the commit is not applied
 		}
@@ -136,21 +252,90 @@ func (r *Runner) afterDrift(ctx context.Context, x *execution) error {
 			rec.Unfinished = ""
 		}
 	})
+	return known, before, err
+}
+
+// fail counts a failed check, and says when it is tried again.
+func (w *WorkspaceRecord) fail(at time.Time) {
+	w.Failures++
+	w.RetryAt = time.Time{}
+	if w.Failures <= maxRetries {
+		w.RetryAt = at.Add(retryCheck << (w.Failures - 1))
+	}
+}
+
+// driftAfterCheck takes a check into what is known of the workspace's drift.
+func (r *Runner) driftAfterCheck(ctx context.Context, x *execution, report plan.DriftReport, before time.Time) (DriftRecord, error) {
+	var known DriftRecord
+	version, err := r.load(ctx, driftName(x.repo, x.run.Workspace), &known)
+	if err != nil || version == 0 && stateOf(report.Class) == InSync {
+		return known, err // there is nothing to remember of most workspaces
+	}
+	return r.changeDrift(ctx, x.repo, x.run.Workspace, func(rec *DriftRecord) {
+		if report.Class == plan.CheckError && x.run.EndedAt.After(rec.Seen) {
+			rec.Seen = x.run.EndedAt
+			if !rec.Failing {
+				rec.tell(watch.Event{Kind: "failed", Run: x.run.ID, At: x.run.EndedAt, Summary: "The drift check failed: " + firstLine(x.run.Error)}, report)
+			}
+			rec.Failing = true
+			return
+		}
+		rec.Failing = rec.Failing && report.Class == plan.CheckError
+		rec.observe(x.run, x.result, report, before)
+	})
+}
+
+// resolveDrift queues what the team wants done about drift in the cloud, or
+// notes what keeps it from being done.
+func (r *Runner) resolveDrift(ctx context.Context, x *execution, report plan.DriftReport, drift DriftRecord) error {
+	if report.Class != plan.CloudChange {
+		return nil
+	}
+	switch x.in.Workspace.Drift.Correct {
+	case "propose":
+		return r.startProposal(ctx, x, report, drift)
+	case "apply":
+	default:
+		return nil
+	}
+	p, err := r.loadPlan(ctx, x.run.ID)
+	if err != nil || p == nil {
+		return err
+	}
+	gates, opens, err := x.gatesOf(ctx, p, report)
 	if err != nil {
 		return err
 	}
-	r.Logger.Info("drift checked", "run", x.run.ID, "repository", x.run.Repository, "workspace", x.run.Workspace, "class", report.Class, "error", x.run.Error)
-	if report.Class != plan.CloudChange || x.in.Workspace.Drift.Correct != "apply" {
-		return nil
+	if len(gates) == 0 {
+		return r.startCorrect(ctx, x, report)
 	}
-	if known.State == Held || known.State == Applying {
-		return nil // a person, or an apply, decides what happens next
-	}
-	p, err := r.loadPlan(ctx, x.run.ID)
-	if err != nil || p == nil || correctGate(p, report, x.in.Workspace.Drift) != "" {
+	_, err = r.changeDrift(ctx, x.repo, x.run.Workspace, func(rec *DriftRecord) {
+		if rec.Now == nil || rec.Now.Run != x.run.ID {
+			return
+		}
+		rec.Now.Blocked = gates
+		if rec.Contested.IsZero() && slices.ContainsFunc(gates, func(g Gate) bool { return g.Name == GateFlap }) {
+			rec.Contested = x.run.EndedAt
+			rec.tell(watch.Event{Kind: "contested", Run: x.run.ID, At: x.run.EndedAt, Class: string(report.Class), Summary: why(gates)}, report)
+		}
+	})
+	if err != nil || opens.IsZero() {
 		return err
 	}
-	return r.startCorrect(ctx, x)
+	// Only the time is not right: a check when the window opens decides again.
+	return r.recheck(ctx, x, "window/"+opens.UTC().Format(time.RFC3339), opens)
+}
+
+// recheck queues another check of what x checked, at a time.
+func (r *Runner) recheck(ctx context.Context, x *execution, slot string, at time.Time) error {
+	run, err := r.newRun(ctx, store.Run{
+		Key: fmt.Sprintf("drift/%s/%s/%s", x.repo, x.run.Workspace, slot), Kind: store.KindDrift,
+		Repository: x.run.Repository, Commit: x.run.Commit,
+	}, x.in)
+	if err != nil || run.State.Ended() {
+		return err
+	}
+	return r.enqueueRuns(ctx, plannedRun{run: run, in: x.in, priority: queue.PriorityDrift, at: at})
 }
 
 // stateOf is the state of a workspace in which a check found this class.
@@ -167,8 +352,9 @@ func stateOf(c plan.Class) WorkspaceState {
 }
 
 // startDrift queues a check of a workspace that the default branch has; slot
-// makes it one run however often it is asked for.
-func (r *Runner) startDrift(ctx context.Context, repo Repository, w knownWorkspace, head, slot string) (store.Run, error) {
+// makes it one run however often it is asked for. It is made at a time, or at
+// once where that is zero.
+func (r *Runner) startDrift(ctx context.Context, repo Repository, w knownWorkspace, head, slot string, at time.Time) (store.Run, error) {
 	var rec WorkspaceRecord
 	if _, err := r.load(ctx, workspaceName(repo.Repository, w.Name), &rec); err != nil {
 		return store.Run{}, err
@@ -177,7 +363,7 @@ func (r *Runner) startDrift(ctx context.Context, repo Repository, w knownWorkspa
 		Key:  fmt.Sprintf("drift/%s/%s/%s", repo.Repository, w.Name, slot),
 		Kind: store.KindDrift, Repository: repo.String(), Commit: head,
 	}
-	in := runPayload{Workspace: w.Workspace, Inputs: w.Inputs}
+	in := runPayload{Workspace: w.Workspace, Inputs: w.Inputs, Head: head}
 	switch rec.AppliedInputs {
 	case "":
 		in.Unapplied = true
@@ -185,8 +371,11 @@ func (r *Runner) startDrift(ctx context.Context, repo Repository, w knownWorkspa
 	default:
 		run.Commit, in.Inputs, in.Pending = rec.AppliedCommit, rec.AppliedInputs, true
 	}
-	run, err := r.startRun(ctx, run, in, queue.PriorityDrift)
-	if err != nil {
+	run, err := r.newRun(ctx, run, in)
+	if err != nil || run.State.Ended() {
+		return run, err
+	}
+	if err := r.enqueueRuns(ctx, plannedRun{run: run, in: in, priority: queue.PriorityDrift, at: at}); err != nil {
 		return run, err
 	}
 	return run, r.changeWorkspace(ctx, repo.Repository, w.Workspace, func(rec *WorkspaceRecord) { rec.CheckRun = run.ID })

@@ -78,7 +78,7 @@ func (r *Runner) early(ctx context.Context, pr vcs.PullRequest, before pullWorks
 	if run.State.Ended() {
 		return nil, nil
 	}
-	return []plannedRun{{run, in, queue.PriorityApply}}, nil
+	return []plannedRun{{run: run, in: in, priority: queue.PriorityApply}}, nil
 }
 
 // shownFor returns the run whose plan a person confirms for an apply before the

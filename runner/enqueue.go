@@ -45,9 +45,12 @@ func (r *Runner) startRun(ctx context.Context, run store.Run, in runPayload, p q
 	return run, r.enqueueRun(ctx, run, in, p)
 }
 
+// LimitDrift is the Job.Limit of drift checks: they have a cap of their own.
+const LimitDrift = "drift"
+
 // enqueueRun queues the job of a run that has not ended.
 func (r *Runner) enqueueRun(ctx context.Context, run store.Run, in runPayload, p queue.Priority) error {
-	return r.enqueueRuns(ctx, plannedRun{run, in, p})
+	return r.enqueueRuns(ctx, plannedRun{run: run, in: in, priority: p})
 }
 
 // enqueueRuns queues the jobs of runs that have not ended, all or none: one
@@ -62,7 +65,10 @@ func (r *Runner) enqueueRuns(ctx context.Context, runs ...plannedRun) error {
 		}
 		jobs[i] = queue.Job{
 			Kind: string(x.run.Kind), Group: "workspace/" + x.run.Repository + "/" + x.run.Workspace,
-			Key: "run/" + x.run.ID, Limit: x.run.Repository, Priority: x.priority, Payload: payload,
+			Key: "run/" + x.run.ID, Limit: x.run.Repository, Priority: x.priority, RunAt: x.at, Payload: payload,
+		}
+		if x.run.Kind == store.KindDrift {
+			jobs[i].Limit = LimitDrift
 		}
 	}
 	_, err := r.Queue.Enqueue(ctx, jobs...)

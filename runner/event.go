@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"holdfast/queue"
 	"holdfast/store"
@@ -27,10 +28,12 @@ func (r *Runner) handleEvent(ctx context.Context, job queue.Job) error {
 	case vcs.EventPush:
 		return r.pushed(ctx, e)
 	case vcs.EventComment:
-		if e.Number == 0 {
-			return nil // on an issue: no command is read there
+		if e.Ticket != 0 {
+			return r.ticketCommented(ctx, e)
 		}
 		return r.commented(ctx, e)
+	case vcs.EventTicket:
+		return r.ticketChanged(ctx, e)
 	case vcs.EventMergeGroup:
 		return r.mergeGroup(ctx, e)
 	case vcs.EventRerun:
@@ -247,7 +250,7 @@ func (r *Runner) planned(ctx context.Context, pr vcs.PullRequest, old pullRecord
 	}
 	var jobs []plannedRun
 	if fresh {
-		jobs = append(jobs, plannedRun{run, in, ask.priority()})
+		jobs = append(jobs, plannedRun{run: run, in: in, priority: ask.priority()})
 	}
 	early, err := r.early(ctx, pr, before, pw, run, in, ask)
 	return pw, append(jobs, early...), err
@@ -296,6 +299,7 @@ type plannedRun struct {
 	run      store.Run
 	in       runPayload
 	priority queue.Priority
+	at       time.Time // not before; zero: at once
 }
 
 // settle ends the runs that nobody needs any more, writes what a pull request

@@ -501,3 +501,9 @@ func (g *fakeGit) Checkout(_ context.Context, _ vcs.Repository, sha string) (str
 func (g *fakeGit) Revert(context.Context, vcs.Repository, vcs.Remote, vcs.Revert) (string, error) {
 	return "", vcs.ErrNothing
 }
+
+func (g *fakeGit) Commit(context.Context, vcs.Repository, vcs.Remote, vcs.Commit) (string, error) {
+	return "", vcs.ErrNothing
+}
+
+func (g *fakeGit) DeleteBranch(context.Context, vcs.Repository, vcs.Remote, string) error { return nil }

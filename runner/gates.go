@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"holdfast/runner/plan"
 	"holdfast/store"
@@ -48,29 +47,6 @@ func applyGate(seen reviewed, now *plan.Plan, policy workspaces.Apply, confirmed
 		return &got, ""
 	}
 	return &got, "The plan is not the one that was reviewed: something changed between the review and the merge."
-}
-
-// correctGate decides whether drift may be undone without a person: why is
-// empty where it may.
-func correctGate(p *plan.Plan, report plan.DriftReport, policy workspaces.Drift) (why string) {
-	if report.Class != plan.CloudChange {
-		return fmt.Sprintf("Only a change in the cloud is corrected; this is %s.", report.Class)
-	}
-	s := p.Summary()
-	if !policy.AllowDestroy && s.Destroy+s.Replace+s.Forget > 0 {
-		var names []string
-		for _, c := range p.Changes {
-			switch c.Action {
-			case plan.Delete, plan.Replace, plan.ReplaceCreateFirst, plan.ReplaceForget, plan.Forget:
-				names = append(names, c.Address)
-			}
-		}
-		return "The correction would destroy, replace or forget " + strings.Join(names, ", ") + ", and drift.allow_destroy is not set."
-	}
-	if n := s.Add + s.Change + s.Replace + s.Destroy + s.Forget; policy.MaxChanges > 0 && n > policy.MaxChanges {
-		return fmt.Sprintf("The correction would change %d resources, and drift.max_changes is %d.", n, policy.MaxChanges)
-	}
-	return ""
 }
 
 // approval says why reviews by people who may write are no approval; empty where they are. The last

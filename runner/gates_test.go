@@ -64,42 +64,6 @@ func TestApplyGate(t *testing.T) {
 	}
 }
 
-func TestCorrectGate(t *testing.T) {
-	for _, test := range []struct {
-		name   string
-		plan   *plan.Plan
-		class  plan.Class
-		policy workspaces.Drift
-		why    string
-	}{
-		{name: "an update", plan: planOf("update x.a 1")},
-		{name: "what is gone is made again", plan: planOf("create x.a 1")},
-		{name: "an unapplied commit", plan: planOf("update x.a 1"), class: plan.UnappliedCommit, why: "unapplied_commit"},
-		{name: "a failed check", plan: planOf("update x.a 1"), class: plan.CheckError, why: "error"},
-		{name: "noise", plan: planOf("update x.a 1"), class: plan.ProviderNoise, why: "provider_noise"},
-		{name: "a destroy", plan: planOf("update x.a 1", "delete x.b"), why: "x.b"},
-		{name: "a replacement", plan: planOf("replace x.a 1"), why: "x.a"},
-		{name: "a replacement, made first", plan: planOf("replace_create_before x.a 1"), why: "x.a"},
-		{name: "a forget", plan: planOf("forget x.a"), why: "x.a"},
-		{name: "forget and make anew", plan: planOf("replace_forget x.a 1"), why: "x.a"},
-		{name: "a destroy, allowed", plan: planOf("delete x.b"), policy: workspaces.Drift{AllowDestroy: true}},
-		{name: "as many as allowed", plan: planOf("update x.a 1", "create x.b 1"), policy: workspaces.Drift{MaxChanges: 2}},
-		{name: "more than allowed", plan: planOf("update x.a 1", "create x.b 1", "update x.c 1"), policy: workspaces.Drift{MaxChanges: 2}, why: "3 resources"},
-		{name: "destroys count too", plan: planOf("delete x.a", "replace x.b 1"), policy: workspaces.Drift{AllowDestroy: true, MaxChanges: 1}, why: "2 resources"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			class := test.class
-			if class == "" {
-				class = plan.CloudChange
-			}
-			why := correctGate(test.plan, plan.DriftReport{Class: class}, test.policy)
-			if test.why == "" && why != "" || !strings.Contains(why, test.why) {
-				t.Errorf("%q instead of %q", why, test.why)
-			}
-		})
-	}
-}
-
 func TestApproval(t *testing.T) {
 	yes := vcs.Review{Author: "kim", State: vcs.Approved}
 	no := vcs.Review{Author: "lee", State: vcs.ChangesRequested}

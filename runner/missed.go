@@ -76,7 +76,7 @@ func (r *Runner) missedComments(ctx context.Context, h host, repo vcs.Repository
 		if _, isCommand, _ := parseCommand(c.Body); !isCommand {
 			continue
 		}
-		if done, err := r.carriedOut(ctx, repo, c.Number, c.ID); err != nil {
+		if done, err := r.carriedOut(ctx, commentsName(repo, c.Number), c.ID); err != nil {
 			return err
 		} else if done {
 			continue
@@ -142,10 +142,11 @@ func commentsName(repo vcs.Repository, number int) string {
 	return fmt.Sprintf("comments/%s#%d", repo, number)
 }
 
-// carriedOut reports whether the command in a comment was carried out.
-func (r *Runner) carriedOut(ctx context.Context, repo vcs.Repository, number int, comment int64) (bool, error) {
+// carriedOut reports whether the command in a comment was carried out, by the
+// record of that name.
+func (r *Runner) carriedOut(ctx context.Context, name string, comment int64) (bool, error) {
 	var rec commentsRecord
-	if _, err := r.load(ctx, commentsName(repo, number), &rec); err != nil {
+	if _, err := r.load(ctx, name, &rec); err != nil {
 		return false, err
 	}
 	return slices.Contains(rec.Done, comment), nil
@@ -153,8 +154,8 @@ func (r *Runner) carriedOut(ctx context.Context, repo vcs.Repository, number int
 
 // carryOut notes that the command in a comment was carried out: the same comment
 // may come from a webhook and from a look at the host.
-func (r *Runner) carryOut(ctx context.Context, repo vcs.Repository, number int, comment int64) error {
-	return change(ctx, r, commentsName(repo, number), func(rec *commentsRecord) {
+func (r *Runner) carryOut(ctx context.Context, name string, comment int64) error {
+	return change(ctx, r, name, func(rec *commentsRecord) {
 		if !slices.Contains(rec.Done, comment) {
 			rec.Done = append(rec.Done, comment)
 		}

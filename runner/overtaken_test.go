@@ -26,13 +26,13 @@ func TestAppliedMeanwhile(t *testing.T) {
 		}
 	}
 	applied("0ld", "old")
-	check, err := f.startDrift(t.Context(), Repository{Repository: f.repo}, w, "0ld", "now")
+	check, err := f.startDrift(t.Context(), Repository{Repository: f.repo}, w, "0ld", "now", time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	x := &execution{r: f.Runner, repo: f.repo, run: check, in: runPayload{Workspace: w.Workspace, Inputs: "old"}}
 	x.result.Drift = &plan.DriftReport{Class: plan.CloudChange}
-	if err := f.startCorrect(t.Context(), x); err != nil {
+	if err := f.startCorrect(t.Context(), x, plan.DriftReport{}); err != nil {
 		t.Fatal(err)
 	}
 	applied("1ater", "new")
@@ -89,7 +89,7 @@ func TestHalfAppliedMeanwhile(t *testing.T) {
 	w := workspaces.Workspace{Name: "a", Dir: "a", Drift: workspaces.Drift{Correct: "apply"}}
 	x := &execution{r: f.Runner, repo: f.repo, in: runPayload{Workspace: w, Inputs: "old"}}
 	x.run = store.Run{ID: "check", Kind: store.KindDrift, Repository: f.repo.String(), Workspace: "a", Commit: "0ld", Inputs: "old"}
-	if err := f.startCorrect(t.Context(), x); err != nil {
+	if err := f.startCorrect(t.Context(), x, plan.DriftReport{}); err != nil {
 		t.Fatal(err)
 	}
 	err := f.changeWorkspace(t.Context(), f.repo, w, func(rec *WorkspaceRecord) {

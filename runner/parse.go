@@ -55,6 +55,9 @@ func parseCommand(body string) (c command, ok bool, err error) {
 	if err != nil {
 		return c, true, err
 	}
+	if c.verb == verbIgnore || c.verb == verbUnignore {
+		return c, true, c.rule(rest)
+	}
 	return c, true, c.positional(rest)
 }
 
@@ -67,8 +70,14 @@ func (c *command) flags(args []string) (rest []string, err error) {
 			args = args[1:]
 		case args[0] == "-w" && len(args) > 1:
 			name, args = args[1], args[2:]
-		case args[0] == "-m" && len(args) > 1 && (c.verb == verbHold || c.verb == verbUnlock):
+		case args[0] == "-m" && len(args) > 1 && slices.Contains(withReason, c.verb):
 			c.why, args = args[1], args[2:]
+			continue
+		case args[0] == "--until" && len(args) > 1 && c.verb == verbIgnore:
+			if err := c.end(args[1]); err != nil {
+				return nil, err
+			}
+			args = args[2:]
 			continue
 		default:
 			rest, args = append(rest, args[0]), args[1:]
@@ -80,6 +89,55 @@ func (c *command) flags(args []string) (rest []string, err error) {
 		c.match = append(c.match, name)
 	}
 	return rest, nil
+}
+
+// withReason are the commands that take -m.
+var withReason = []string{verbHold, verbUnlock, verbAcknowledge, verbIgnore}
+
+// end reads the end of a rule: a date, or a length of time.
+func (c *command) end(s string) (err error) {
+	if c.length, err = ParseHold(s); err == nil {
+		return nil
+	}
+	if c.until, err = workspaces.ParseUntil(s); err != nil {
+		return &commandError{fmt.Sprintf("`%s` is no end. Write `--until 2027-03-31` or `--until 30d`.", plainWord(s))}
+	}
+	return nil
+}
+
+// rule reads the address and the attributes of a rule about drift.
+func (c *command) rule(rest []string) error {
+	if len(rest) == 0 || strings.HasPrefix(rest[0], "-") {
+		return &commandError{"It is written `holdfast ignore ADDRESS [ATTRIBUTE …] -m \"why\" --until 30d`, or `holdfast unignore ADDRESS`."}
+	}
+	c.args = rest
+	if c.verb == verbUnignore {
+		return nil
+	}
+	hint, err := workspaces.CheckAddress(rest[0])
+	for _, a := range rest[1:] {
+		if err == nil {
+			hint, err = workspaces.CheckAttribute(a)
+		}
+	}
+	if err != nil {
+		return &commandError{fmt.Sprintf("`%s` is no pattern: %s.", plainWord(strings.Join(rest, " ")), plainHint(hint))}
+	}
+	if strings.TrimSpace(c.why) == "" {
+		return &commandError{"Why? Add `-m \"…\"`: who finds the rule in a year wants to know."}
+	}
+	c.why = c.why[:min(len(c.why), maxWhy)]
+	return nil
+}
+
+// plainHint is a hint in a sentence.
+func plainHint(s string) string {
+	return strings.TrimSuffix(strings.Map(func(r rune) rune {
+		if r < ' ' || r == '`' {
+			return '?'
+		}
+		return r
+	}, s), ".")
 }
 
 // positional reads the words that are no flags.

@@ -56,7 +56,7 @@ func (x *execution) makePlan(ctx context.Context, m terraform.Module, o terrafor
 		return nil, "", nil, err
 	}
 	file = filepath.Join(dir, "plan.tfplan")
-	o.Destroy = x.in.Destroy
+	o.Destroy, o.Targets = x.in.Destroy, x.in.Targets
 	res, err := x.r.Engines.Plan(ctx, m, file, o)
 	if locked := (*terraform.StateLockedError)(nil); errors.As(err, &locked) && x.run.Kind != store.KindDrift && x.run.State != store.Unknown {
 		return nil, "", nil, x.waitForState(ctx, locked)
@@ -66,7 +66,7 @@ func (x *execution) makePlan(ctx context.Context, m terraform.Module, o terrafor
 	}
 	x.result.Engine, x.result.Init = res.Versions, res.Init
 	p = &plan.Plan{}
-	if res.Changes {
+	if res.Changes || res.Checks {
 		raw, err := x.r.Engines.Show(ctx, m, file)
 		if err != nil {
 			return nil, "", failure(ctx, err), failed(ctx, err)

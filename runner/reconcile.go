@@ -141,6 +141,9 @@ func (r *Runner) reconcile(ctx context.Context, repo vcs.Repository) error {
 			return err
 		}
 	}
+	if err := r.missedTickets(ctx, h, repo); err != nil {
+		return err
+	}
 	if err := r.missedGroups(ctx, repo); err != nil {
 		return err
 	}

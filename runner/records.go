@@ -31,6 +31,7 @@ type WorkspaceRecord struct {
 	Repository string         `json:"repository"`
 	Name       string         `json:"name"`
 	Dir        string         `json:"dir"`
+	Correct    string         `json:"correct,omitempty"` // drift.correct
 	State      WorkspaceState `json:"state"`
 	// AppliedCommit and AppliedInputs are the last that the cloud was made to
 	// match; empty while that is not known.
@@ -44,9 +45,21 @@ type WorkspaceRecord struct {
 	Unfinished string    `json:"unfinished,omitempty"`
 	CheckedAt  time.Time `json:"checked_at,omitzero"`
 	CheckRun   string    `json:"check_run,omitempty"` // the latest check, ended or not
-	Slot       time.Time `json:"slot,omitzero"`       // the latest slot of the schedule that was queued
-	Class      string    `json:"class,omitempty"`     // of the latest check; see plan.Class
-	Error      string    `json:"error,omitempty"`     // why the latest check or apply failed
+	// GoodAt is the last check that could tell, SyncedAt the last that found the
+	// workspace in sync, and KnownAt when it was first to be checked.
+	GoodAt   time.Time `json:"good_at,omitzero"`
+	SyncedAt time.Time `json:"synced_at,omitzero"`
+	KnownAt  time.Time `json:"known_at,omitzero"`
+	// Overdue is set while the last good check is older than it may be.
+	Overdue bool `json:"overdue,omitempty"`
+	// Failures counts the checks that failed one after another, and RetryAt is
+	// when the next is tried; zero: with the schedule.
+	Failures int       `json:"failures,omitempty"`
+	RetryAt  time.Time `json:"retry_at,omitzero"`
+	Checks   int       `json:"checks,omitempty"` // the configuration's own checks that fail
+	Slot     time.Time `json:"slot,omitzero"`    // the latest slot of the schedule that was queued
+	Class    string    `json:"class,omitempty"`  // of the latest check; see plan.Class
+	Error    string    `json:"error,omitempty"`  // why the latest check or apply failed
 }
 
 // repositoryRecord is what is known of a repository's default branch, stored
@@ -230,7 +243,7 @@ func change[T any](ctx context.Context, r *Runner, key string, f func(*T)) error
 // changeWorkspace changes what is known of a workspace.
 func (r *Runner) changeWorkspace(ctx context.Context, repo vcs.Repository, w workspaces.Workspace, f func(*WorkspaceRecord)) error {
 	return change(ctx, r, workspaceName(repo, w.Name), func(rec *WorkspaceRecord) {
-		rec.Repository, rec.Name, rec.Dir = repo.String(), w.Name, w.Dir
+		rec.Repository, rec.Name, rec.Dir, rec.Correct = repo.String(), w.Name, w.Dir, w.Drift.Correct
 		if rec.State == "" {
 			rec.State = Unknown
 		}

@@ -14,7 +14,13 @@
 //	owner.go      who has a workspace, and who waits for it
 //	requires.go   what the host is asked before an apply
 //	drift.go      checks one workspace, and queues its correction
-//	correct.go    undoes drift, through the same gate as an apply
+//	drifted.go    what is known of a workspace's drift, now and before
+//	correctable.go  what keeps drift from being undone without a person
+//	correct.go    undoes drift, through those gates
+//	proposal.go   takes drift into the configuration, by a pull request
+//	ticket.go     one issue on the host for each drifted workspace
+//	attribute.go  who changed the cloud
+//	notify.go     tells people elsewhere
 //	report.go     makes the host show what is stored
 //	next.go       what happens next, in words for people
 //	reconcile.go  keeps the default branch known
@@ -42,6 +48,7 @@ import (
 	"holdfast/runner/terraform"
 	"holdfast/store"
 	"holdfast/vcs"
+	"holdfast/watch"
 	"holdfast/workspaces"
 )
 
@@ -80,6 +87,10 @@ type Git interface {
 	// Revert makes a branch on the remote whose one commit takes a change back,
 	// and returns that commit; see vcs.Revert for its errors.
 	Revert(ctx context.Context, r vcs.Repository, remote vcs.Remote, rev vcs.Revert) (sha string, err error)
+	// Commit makes a branch on the remote be one commit, and DeleteBranch takes
+	// one away; see vcs.Commit.
+	Commit(ctx context.Context, r vcs.Repository, remote vcs.Remote, c vcs.Commit) (sha string, err error)
+	DeleteBranch(ctx context.Context, r vcs.Repository, remote vcs.Remote, branch string) error
 }
 
 // Config is what a Runner works with. All fields without a default are
@@ -103,6 +114,14 @@ type Config struct {
 	BaseURL string
 	// DigestKey makes plan digests; see plan.Plan.Digest.
 	DigestKey []byte
+	// Attributors say who changed something in the cloud; all of them are asked.
+	Attributors []watch.Attributor
+	// Notify are the places where people are told what happens. Their names
+	// are unique.
+	Notify []Notify
+	// NotifyDelay gathers what happens at once into one message. Defaults to 30
+	// seconds.
+	NotifyDelay time.Duration
 	// Commands are those of the commands that are off by default which comments
 	// may use: "import", "state rm".
 	Commands []string
@@ -136,6 +155,9 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.ReportDelay == 0 {
 		c.ReportDelay = 2 * time.Second
+	}
+	if c.NotifyDelay == 0 {
+		c.NotifyDelay = notifyDelay
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now
@@ -172,6 +194,8 @@ type host struct {
 	merger   vcs.Merger
 	opener   vcs.Opener
 
+	tickets     vcs.Tickets
+	editor      vcs.PullEditor
 	reactions   vcs.Reactions
 	deployments vcs.Deployments
 	seen        vcs.StatusReader
@@ -196,6 +220,8 @@ func New(c Config) (*Runner, error) {
 		x.reviews, _ = h.(vcs.Reviews)
 		x.merger, _ = h.(vcs.Merger)
 		x.opener, _ = h.(vcs.Opener)
+		x.tickets, _ = h.(vcs.Tickets)
+		x.editor, _ = h.(vcs.PullEditor)
 		x.reactions, _ = h.(vcs.Reactions)
 		x.deployments, _ = h.(vcs.Deployments)
 		x.seen, _ = h.(vcs.StatusReader)
@@ -225,6 +251,10 @@ func (r *Runner) Handlers() map[string]queue.Handler {
 		JobReconcile: r.handleReconcile,
 		JobDiscover:  r.handleDiscover,
 		JobReport:    r.handleReport,
+		JobTicket:    r.handleTicket,
+		JobPropose:   r.handlePropose,
+		JobAttribute: r.handleAttribute,
+		JobNotify:    r.handleNotify,
 		JobPlan:      r.handleRun(r.plan),
 		JobApply:     r.handleRun(r.apply),
 		JobDrift:     r.handleRun(r.drift),
@@ -239,6 +269,17 @@ type Result struct {
 	Engine     string            `json:"engine,omitempty"` // "Terraform 1.11.4"
 	Comparison *plan.Comparison  `json:"comparison,omitempty"`
 	Drift      *plan.DriftReport `json:"drift,omitempty"`
+	// Corrects are the attributes that a correction puts back, and Gates what
+	// kept it from that.
+	Corrects []string `json:"corrects,omitempty"`
+	Gates    []Gate   `json:"gates,omitempty"`
+	// DriftDigest is the digest of Drift; see plan.DriftReport.Digest.
+	DriftDigest string `json:"drift_digest,omitempty"`
+	// Clean is set on a check of what was applied that found it in sync while a
+	// later commit is not applied.
+	Clean bool `json:"clean,omitempty"`
+	// RefreshOnly is set on a check that could compare only state and cloud.
+	RefreshOnly bool `json:"refresh_only,omitempty"`
 	// Reviewed is the run whose plan was reviewed, for an apply; for a
 	// correction, the check whose plan passed the gate.
 	Reviewed string   `json:"reviewed,omitempty"`
@@ -309,6 +350,11 @@ type runPayload struct {
 	At      string `json:"at,omitempty"`
 	// Commands are what people asked for beside the configuration.
 	Commands []stateCommand `json:"commands,omitempty"`
+	// Propose is set on a correction that writes the cloud's values into the
+	// configuration.
+	Propose bool `json:"propose,omitempty"`
+	// Targets are the addresses that a correction is limited to; none means all.
+	Targets []string `json:"targets,omitempty"`
 	// Unapplied is set on a check of a commit of which nobody knows whether
 	// it was ever applied.
 	Unapplied bool `json:"unapplied,omitempty"`
@@ -344,8 +390,11 @@ func (r *Runner) Receive(ctx context.Context, e vcs.Event) error {
 		return err
 	}
 	group := "repository/" + e.Repository.String()
-	if e.Number != 0 {
+	switch {
+	case e.Number != 0:
 		group = pullName(e.Repository, e.Number)
+	case e.Ticket != 0:
+		group = ticketName(e.Repository, e.Ticket)
 	}
 	_, err = r.Queue.Enqueue(ctx, queue.Job{
 		Kind: JobEvent, Group: group, Key: "event/" + e.Repository.Host + "/" + e.Delivery,

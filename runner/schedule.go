@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/robfig/cron/v3"
-
-	"holdfast/workspaces"
 )
 
 // maxJitter bounds how far a check is moved from its slot, so that workspaces
@@ -70,18 +68,22 @@ func (r *Runner) ScheduleDue(ctx context.Context) error {
 	return nil
 }
 
-// scheduleOne queues one workspace's check if it is due.
+// scheduleOne queues one workspace's check if it is due, or the retry of one
+// that failed, and notes where the last good one is too old.
 func (r *Runner) scheduleOne(ctx context.Context, repo Repository, w knownWorkspace, head string, rec WorkspaceRecord) error {
-	schedule, err := workspaces.ParseCron(w.Drift.Schedule)
-	if err != nil {
+	schedule, err := w.Drift.Cron()
+	if err != nil || schedule == nil {
 		return nil // a Problem of the configuration, reported where that is read
 	}
 	now := r.Clock()
+	if err := r.overdue(ctx, repo, w, schedule, rec, now); err != nil {
+		return err
+	}
 	slot := now
 	if !rec.Slot.IsZero() {
 		var due bool
 		if slot, due = dueSlot(schedule, rec.Slot, now, seed(workspaceName(repo.Repository, w.Name))); !due {
-			return nil
+			return r.retryCheck(ctx, repo, w, head, rec, now)
 		}
 		// The last check is still waiting: another behind it would only pile up.
 		unfinished, err := r.isUnfinished(ctx, rec.CheckRun)
@@ -89,7 +91,8 @@ func (r *Runner) scheduleOne(ctx context.Context, repo Repository, w knownWorksp
 			return err
 		}
 		if !unfinished {
-			if _, err := r.startDrift(ctx, repo, w, head, slot.UTC().Format(time.RFC3339)); err != nil {
+			at := lateStart(schedule, slot, now, seed(workspaceName(repo.Repository, w.Name)))
+			if _, err := r.startDrift(ctx, repo, w, head, slot.UTC().Format(time.RFC3339), at); err != nil {
 				return err
 			}
 		}
@@ -98,7 +101,86 @@ func (r *Runner) scheduleOne(ctx context.Context, repo Repository, w knownWorksp
 		if slot.After(rec.Slot) {
 			rec.Slot = slot
 		}
+		if rec.KnownAt.IsZero() {
+			rec.KnownAt = now
+		}
 	})
+}
+
+// lateStart spreads the checks whose slot came while nothing ran, as their
+// slots' jitter would have: a server that was down for a night does not start
+// them all at once.
+func lateStart(s cron.Schedule, slot, now time.Time, seed uint64) time.Time {
+	j := jitter(s, slot, seed)
+	if late := now.Sub(slot.Add(j)); late < time.Minute {
+		return time.Time{}
+	}
+	return now.Add(j)
+}
+
+// retryCheck queues the check of a workspace whose last one failed, at its time.
+func (r *Runner) retryCheck(ctx context.Context, repo Repository, w knownWorkspace, head string, rec WorkspaceRecord, now time.Time) error {
+	if rec.RetryAt.IsZero() || now.Before(rec.RetryAt) {
+		return nil
+	}
+	unfinished, err := r.isUnfinished(ctx, rec.CheckRun)
+	if err != nil || unfinished {
+		return err
+	}
+	if _, err := r.startDrift(ctx, repo, w, head, "retry/"+rec.RetryAt.UTC().Format(time.RFC3339Nano), time.Time{}); err != nil {
+		return err
+	}
+	return r.changeWorkspace(ctx, repo.Repository, w.Workspace, func(now *WorkspaceRecord) {
+		if now.RetryAt.Equal(rec.RetryAt) {
+			now.RetryAt = time.Time{}
+		}
+	})
+}
+
+// overdue notes once that no check has succeeded for too long: what is unknown
+// is not shown as in sync.
+func (r *Runner) overdue(ctx context.Context, repo Repository, w knownWorkspace, schedule cron.Schedule, rec WorkspaceRecord, now time.Time) error {
+	if rec.Overdue || !isOverdue(schedule, w.Drift.Freshness, rec, now) {
+		return nil
+	}
+	return r.changeWorkspace(ctx, repo.Repository, w.Workspace, func(rec *WorkspaceRecord) {
+		if !isOverdue(schedule, w.Drift.Freshness, *rec, now) {
+			return // a check came in between
+		}
+		rec.Overdue = true
+		if rec.State == InSync {
+			rec.State = Unknown
+		}
+		if rec.State == Unknown && rec.Error == "" {
+			rec.Error = "No check has succeeded since " + lastGood(*rec).UTC().Format("2006-01-02 15:04 MST") + "."
+		}
+	})
+}
+
+// lastGood is when the workspace was last known for certain: checked or
+// applied, or else when it was first to be checked.
+func lastGood(rec WorkspaceRecord) time.Time {
+	last := rec.KnownAt
+	for _, t := range []time.Time{rec.GoodAt, rec.AppliedAt} {
+		if t.After(last) {
+			last = t
+		}
+	}
+	return last
+}
+
+// isOverdue reports whether the last good check is older than it may be:
+// freshness, or two slots of the schedule.
+func isOverdue(s cron.Schedule, freshness time.Duration, rec WorkspaceRecord, now time.Time) bool {
+	last := lastGood(rec)
+	if last.IsZero() {
+		return false
+	}
+	if freshness > 0 {
+		return now.Sub(last) > freshness
+	}
+	second := s.Next(s.Next(last))
+	return !second.IsZero() && now.After(second.Add(maxJitter))
 }
 
 // dueSlot returns the latest slot after last whose time, moved by the jitter,

@@ -5,7 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
+
+// checkFailed is what engines call the warning about a check block that does
+// not hold; nothing else tells of it where a plan has no changes.
+const checkFailed = "check block assertion failed"
 
 // Exit codes of plan with -detailed-exitcode.
 const (
@@ -40,6 +45,7 @@ func (e *Engines) Plan(ctx context.Context, m Module, planFile string, o PlanOpt
 	}
 	return PlanResult{
 		Changes:  code == planChanges,
+		Checks:   strings.Contains(unwrap(clean(text)), checkFailed),
 		Version:  s.eng.version,
 		Versions: s.eng.String(),
 		Init:     s.inited,
@@ -56,6 +62,9 @@ func planArgs(m Module, planFile string, o PlanOptions) []string {
 	}
 	if o.LockTimeout != "" {
 		args = append(args, "-lock-timeout="+o.LockTimeout)
+	}
+	for _, t := range o.Targets {
+		args = append(args, "-target="+t)
 	}
 	for _, f := range m.VarFiles {
 		args = append(args, "-var-file="+f)

@@ -82,11 +82,15 @@ type PlanOptions struct {
 	Destroy     bool
 	RefreshOnly bool
 	LockTimeout string // as the engine takes it ("5m"); empty: the engine's default
+	// Targets are the addresses that the plan is limited to, with what they
+	// depend on; none means everything.
+	Targets []string
 }
 
 // PlanResult is how a plan went.
 type PlanResult struct {
 	Changes  bool   // the plan file has something to do or to record
+	Checks   bool   // a check block of the configuration does not hold
 	Version  string // the engine's
 	Init     bool   // init ran
 	Versions string // the engine's name and version, for people: "Terraform 1.11.4"
