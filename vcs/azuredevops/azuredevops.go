@@ -38,7 +38,8 @@ type Config struct {
 	// Name is the host in repository names. Defaults to the URL's host.
 	Name string
 	// Token is a personal access token with the scopes Code (read, write and
-	// status), Identity (read) and User profile (read). Required.
+	// status), Identity (read) and User profile (read), and for tickets Work Items
+	// (read and write). Required.
 	Token string
 	// WebhookSecret is the password of the service hooks. Required, unless Pull is
 	// set.
@@ -85,9 +86,11 @@ func (c Config) validate() error {
 type Host struct {
 	cfg                    Config
 	api, identity, profile *transport.Client
+	patch                  *transport.Client // sends JSON patches
 
-	mu   sync.Mutex
-	self string
+	mu     sync.Mutex
+	self   string
+	boards map[string]*board // by owner
 }
 
 var (
@@ -100,6 +103,7 @@ var (
 	_ vcs.Merger       = (*Host)(nil)
 	_ vcs.Opener       = (*Host)(nil)
 	_ vcs.PullEditor   = (*Host)(nil)
+	_ vcs.Tickets      = (*Host)(nil)
 	_ vcs.Lister       = (*Host)(nil)
 	_ vcs.Clock        = (*Host)(nil)
 	_ vcs.Budget       = (*Host)(nil)
@@ -115,7 +119,9 @@ func New(cfg Config) (*Host, error) {
 	client := func(base string) *transport.Client {
 		return &transport.Client{Base: base, HTTP: web, Auth: func(r *http.Request) { r.SetBasicAuth("", cfg.Token) }}
 	}
-	return &Host{cfg: cfg, api: client(cfg.URL), identity: client(cfg.IdentityURL), profile: client(cfg.ProfileURL)}, nil
+	h := &Host{cfg: cfg, api: client(cfg.URL), identity: client(cfg.IdentityURL), profile: client(cfg.ProfileURL), patch: client(cfg.URL), boards: map[string]*board{}}
+	h.patch.ContentType = "application/json-patch+json"
+	return h, nil
 }
 
 // kind knows that a missing repository is a 404 with a code, and that a token
@@ -130,7 +136,7 @@ func kind(status int, _ http.Header, body []byte) error {
 func hint(e *transport.Error) string {
 	switch e.Status {
 	case http.StatusUnauthorized:
-		return "The token is wrong, has expired, or lacks a scope: make a personal access token with Code (read, write and status), Identity (read) and User profile (read) under User settings, Personal access tokens"
+		return "The token is wrong, has expired, or lacks a scope: make a personal access token with Code (read, write and status), Work Items (read and write), Identity (read) and User profile (read) under User settings, Personal access tokens"
 	case http.StatusForbidden:
 		return "The token's user may not do this: give it the right under Project settings, Repositories, Security"
 	}

@@ -37,7 +37,7 @@ func newHarness(t *testing.T) *harness.Harness {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.Tested = host
+	h.Tested, h.NoTicketEvents = host, true
 	h.States = map[string]vcs.StatusState{"succeeded": vcs.StatusSuccess, "failed": vcs.StatusFailure}
 	return h
 }
@@ -49,6 +49,43 @@ func TestForks(t *testing.T) {
 	pr, err := h.Tested.PullRequest(t.Context(), h.Repository(), n)
 	if err != nil || !pr.Fork || pr.FetchRef != "" || pr.State != vcs.Open {
 		t.Errorf("%+v, %v", pr, err)
+	}
+}
+
+// TestTicketKinds has processes with issues and without, and another repository of
+// the project, which has tickets of its own.
+func TestTicketKinds(t *testing.T) {
+	for _, scrum := range []bool{false, true} {
+		h := newHarness(t)
+		h.Srv.Lock()
+		if scrum {
+			h.Repo.Extra["scrum"] = true
+		}
+		h.Srv.Unlock()
+		h.Beside("other")
+		other := h.Repository()
+		other.Name = "other"
+		host := h.Tested.(*azuredevops.Host)
+		var made []vcs.Ticket
+		for _, r := range []vcs.Repository{h.Repository(), other} {
+			x, err := host.CreateTicket(t.Context(), r, vcs.NewTicket{Title: "T", Body: "x", Label: "it's drift"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			made = append(made, x)
+		}
+		for i, r := range []vcs.Repository{h.Repository(), other} {
+			if got, err := host.FindTickets(t.Context(), r, "it's drift"); err != nil || len(got) != 1 || got[0] != made[i] {
+				t.Errorf("tickets of %s: %+v, %v, want %+v", r, got, err, made[i])
+			}
+		}
+		want := "Issue"
+		if scrum {
+			want = "Task"
+		}
+		if calls := h.Srv.Calls("POST", "/_apis/wit/workitems/$"+want); len(calls) != 2 {
+			t.Errorf("%d work items are of the kind %s, want 2", len(calls), want)
+		}
 	}
 }
 

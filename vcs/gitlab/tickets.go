@@ -48,7 +48,7 @@ func (h *Host) noTickets(ctx context.Context, r vcs.Repository, err error) error
 	switch {
 	case perr != nil:
 		return perr
-	case p.IssuesAccessLevel == sdk.DisabledAccessControl, p.IssuesAccessLevel == "" && !p.IssuesEnabled:
+	case p.IssuesAccessLevel == sdk.DisabledAccessControl:
 		return fmt.Errorf("switch the issues of %s on: %w", r, vcs.ErrNoTickets)
 	}
 	return err

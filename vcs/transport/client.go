@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -17,6 +18,8 @@ type Client struct {
 	HTTP *http.Client
 	// Auth signs a request.
 	Auth func(*http.Request)
+	// ContentType is what requests are sent as. Defaults to application/json.
+	ContentType string
 }
 
 // Do asks for path, which begins with a slash, or for a whole address below Base,
@@ -45,7 +48,7 @@ func (c *Client) Do(ctx context.Context, method, path string, in, out any) (*htt
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "holdfast")
 	if in != nil {
-		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Content-Type", cmp.Or(c.ContentType, "application/json"))
 	}
 	c.Auth(req)
 	resp, err := c.HTTP.Do(req)

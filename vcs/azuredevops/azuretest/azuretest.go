@@ -29,7 +29,7 @@ func New(t forge.TB, cfg forge.Config) *forge.Server {
 	t.Helper()
 	return forge.New(t, forge.Dialect{
 		Name: "azuredevops", PullRef: "refs/pull/%d/unseen", // no client can fetch it
-		Routes: routes, Hooks: hooks, Refuse: refuse,
+		Routes: routes, Hooks: hooks, Refuse: refuse, OwnIssues: true,
 	}, cfg)
 }
 
@@ -45,6 +45,7 @@ func fail(status int, message string) error { return &forge.Error{Status: status
 func routes(s *forge.Server) *http.ServeMux {
 	mux := http.NewServeMux()
 	const repo = "/{org}/{project}/_apis/git/repositories/{repo}"
+	const work = "/{org}/{project}/_apis/wit"
 	for pattern, h := range map[string]forge.Handler{
 		"GET /_apis/profile/profiles/me":                             self,
 		"GET /{org}/_apis/identities":                                identities,
@@ -63,6 +64,15 @@ func routes(s *forge.Server) *http.ServeMux {
 		"PATCH " + repo + "/pullrequests/{n}/threads/{t}/comments/1": editComment,
 		"POST " + repo + "/commits/{sha}/statuses":                   setStatus,
 		"GET " + repo + "/commits/{sha}/statuses":                    statuses,
+		"GET " + work + "/workitemtypes":                             kinds,
+		"GET " + work + "/workitemtypes/{kind}/states":               kindStates,
+		"POST " + work + "/wiql":                                     wiql,
+		"POST " + work + "/workitemsbatch":                           batch,
+		"POST " + work + "/workitems/{kind}":                         createItem,
+		"GET " + work + "/workitems/{id}":                            getItem,
+		"PATCH " + work + "/workitems/{id}":                          editItem,
+		"GET " + work + "/workItems/{id}/comments":                   listItemComments,
+		"POST " + work + "/workItems/{id}/comments":                  createItemComment,
 	} {
 		mux.HandleFunc(pattern, s.Serve(func(r *http.Request) string {
 			if r.PathValue("repo") == "" {
