@@ -256,8 +256,14 @@ func (h *Host) findTickets(ctx context.Context, r vcs.Repository, label string) 
 
 // linksTo reports whether a work item is of the repository.
 func (h *Host) linksTo(r vcs.Repository, x workItem) bool {
+	bare := func(address string) string { // however it is escaped
+		if s, err := url.PathUnescape(address); err == nil {
+			address = s
+		}
+		return strings.ToLower(strings.TrimRight(address, "/"))
+	}
 	for _, l := range x.Relations {
-		if l.Rel == "Hyperlink" && strings.EqualFold(l.URL, h.page(r)) {
+		if l.Rel == "Hyperlink" && bare(l.URL) == bare(h.page(r)) {
 			return true
 		}
 	}

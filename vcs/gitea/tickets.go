@@ -46,7 +46,8 @@ func convertTicket(x *sdk.Issue) vcs.Ticket {
 // noTickets tells a repository without issues from an issue that is gone or a
 // token that may not. Any other error is returned as it is.
 func noTickets(c *sdk.Client, r vcs.Repository, err error) error {
-	if s := transport.StatusOf(err); !errors.Is(err, vcs.ErrNotFound) && (s != http.StatusForbidden || !errors.Is(err, vcs.ErrDenied)) {
+	forbidden := transport.StatusOf(err) == http.StatusForbidden && errors.Is(err, vcs.ErrDenied)
+	if !errors.Is(err, vcs.ErrNotFound) && !forbidden {
 		return err
 	}
 	return cmp.Or(hasTickets(c, r), err)

@@ -160,9 +160,13 @@ func (h *Host) TicketComments(ctx context.Context, r vcs.Repository, number int,
 		return nil, err
 	}
 	since = since.Truncate(time.Second) // the host's times have whole seconds
+	touched := &since
+	if since.IsZero() {
+		touched = nil
+	}
 	var found []vcs.Comment
 	err = eachPage(func(o sdk.ListOptions) ([]*sdk.IssueComment, *sdk.Response, error) {
-		return c.Issues.ListComments(ctx, r.Owner, r.Name, number, &sdk.IssueListCommentsOptions{Since: &since, ListOptions: o})
+		return c.Issues.ListComments(ctx, r.Owner, r.Name, number, &sdk.IssueListCommentsOptions{Since: touched, ListOptions: o})
 	}, func(x *sdk.IssueComment) bool {
 		if !x.GetCreatedAt().Before(since) {
 			found = append(found, convertComment(x, number))

@@ -41,7 +41,8 @@ func convertTicket(x *sdk.Issue) vcs.Ticket {
 // that may not: the host answers 403 or 404 to each. Any other error is returned
 // as it is.
 func (h *Host) noTickets(ctx context.Context, r vcs.Repository, err error) error {
-	if !errors.Is(err, vcs.ErrNotFound) && transport.StatusOf(err) != http.StatusForbidden || isLimit(err) {
+	forbidden := transport.StatusOf(err) == http.StatusForbidden && errors.Is(err, vcs.ErrDenied)
+	if !errors.Is(err, vcs.ErrNotFound) && !forbidden {
 		return err
 	}
 	p, perr := h.project(ctx, r)
@@ -52,11 +53,6 @@ func (h *Host) noTickets(ctx context.Context, r vcs.Repository, err error) error
 		return fmt.Errorf("switch the issues of %s on: %w", r, vcs.ErrNoTickets)
 	}
 	return err
-}
-
-func isLimit(err error) bool {
-	_, limited := errors.AsType[*vcs.RateLimitError](err)
-	return limited
 }
 
 // FindTickets lists the issues of the token's user, those with the label and

@@ -182,6 +182,8 @@ func FuzzWebhook(f *testing.F) {
 	f.Add(`{"object_kind":"merge_request","object_attributes":{"iid":7,"action":"open"},` + project + `}`)
 	f.Add(`{"object_kind":"note","object_attributes":{"id":9,"note":"holdfast plan","noteable_type":"MergeRequest","action":"create","created_at":"2026-03-01 12:00:00 UTC"},"merge_request":{"iid":7},` + project + `}`)
 	f.Add(`{"object_kind":"push","user_username":"kim","ref":"refs/heads/a/b","before":"` + shaA + `","after":"` + shaB + `",` + project + `}`)
+	f.Add(`{"object_kind":"note","object_attributes":{"id":9,"note":"holdfast ignore","noteable_type":"Issue","action":"create"},"issue":{"iid":7},` + project + `}`)
+	f.Add(`{"object_kind":"issue","object_attributes":{"iid":7,"action":"close"},` + project + `}`)
 	f.Add(`{"event_name":"repository_update"}`)
 	h := host(f)
 	f.Fuzz(func(t *testing.T, body string) {
@@ -195,7 +197,7 @@ func FuzzWebhook(f *testing.F) {
 		if _, err := vcs.ParseRepository(e.Repository.String()); err != nil || e.Repository.Host != "gitlab.com" {
 			t.Errorf("repository %q: %v", e.Repository, err)
 		}
-		if e.Kind == vcs.EventPullRequest && e.Number <= 0 || e.Kind == vcs.EventComment && (e.Number <= 0 || e.CommentID <= 0) || e.Kind == "" || e.Delivery == "" {
+		if e.Kind == vcs.EventPullRequest && e.Number <= 0 || e.Kind == vcs.EventComment && (e.Number <= 0 == (e.Ticket <= 0) || e.CommentID <= 0) || e.Kind == vcs.EventTicket && e.Ticket <= 0 || e.Kind == "" || e.Delivery == "" {
 			t.Errorf("event of nothing: %+v", e)
 		}
 		if _, err := json.Marshal(e); err != nil {
