@@ -47,7 +47,7 @@ var mayImport = map[string][]string{
 	"notify": {"watch"},
 	"hook":   {"watch"},
 
-	"web": {"store", "queue", "vcs", "hook", "runner/plan", "runner/markdown"},
+	"web": {"watch", "store", "queue", "vcs", "hook", "runner/plan", "runner/markdown"},
 
 	"smallcloud":          {},
 	"smallcloud/provider": {"smallcloud"},

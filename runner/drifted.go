@@ -333,6 +333,22 @@ func (r *Runner) ignores(ctx context.Context, repo vcs.Repository, w workspaces.
 	return slices.Concat(w.Drift.Ignore, rec.Ignores), nil
 }
 
+// ReadWorkspaces decodes the records of workspaces that a store has under a
+// prefix, for those who show them.
+func ReadWorkspaces(ctx context.Context, records store.Records, prefix string) ([]WorkspaceRecord, error) {
+	stored, err := records.List(ctx, "workspace/"+prefix)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]WorkspaceRecord, len(stored))
+	for i, s := range stored {
+		if err := json.Unmarshal(s.Value, &out[i]); err != nil {
+			return nil, fmt.Errorf("read %s: %w", s.Key, err)
+		}
+	}
+	return out, nil
+}
+
 // ReadDrift decodes the records of drift that a store has under a prefix, for
 // those who show them.
 func ReadDrift(ctx context.Context, records store.Records, prefix string) ([]DriftRecord, error) {

@@ -38,6 +38,8 @@ func (r *Runner) handleEvent(ctx context.Context, job queue.Job) error {
 		return r.mergeGroup(ctx, e)
 	case vcs.EventRerun:
 		return r.rerun(ctx, e)
+	case eventCheck:
+		return r.checkWanted(ctx, e, job)
 	case eventReplan:
 		return r.replan(ctx, e)
 	case eventApplied:

@@ -27,6 +27,7 @@
 //	missed.go     finds what no event told
 //	repositories.go  which repositories are served
 //	schedule.go   queues the drift checks that are due
+//	asked.go      queues those that somebody asks for
 //
 // Every step is written so that doing it twice is the same as doing it once:
 // a job may be killed anywhere and is then delivered again.

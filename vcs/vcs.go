@@ -343,3 +343,9 @@ type Notes interface {
 	// SetNote replaces the note of a commit.
 	SetNote(ctx context.Context, r Repository, sha, text string) error
 }
+
+// PayloadError is a signed request whose content is not what it has to be.
+type PayloadError struct{ Problem string }
+
+// Error says what is wrong.
+func (e *PayloadError) Error() string { return "the request is not understood: " + e.Problem }

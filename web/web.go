@@ -48,6 +48,10 @@ type Config struct {
 	// webhook acknowledged. It returns vcs.ErrIgnored for an event of no use.
 	// Required where there are Hosts.
 	Receive func(ctx context.Context, e vcs.Event) error
+	// CloudEvent takes a signed request that asks for drift checks; only when
+	// it has returned nil is that acknowledged. It returns vcs.ErrSignature, or
+	// vcs.ErrIgnored with the reason. Nil: /hooks/cloud-event is not there.
+	CloudEvent func(ctx context.Context, header http.Header, body []byte) error
 	// Ready says why the server cannot take work now (store not writable, disk
 	// full), in words for people. Defaults to always ready.
 	Ready func(ctx context.Context) error
@@ -185,6 +189,9 @@ func (s *server) routes() http.Handler {
 
 	root := http.NewServeMux()
 	root.HandleFunc("POST /webhooks/{host}", s.webhook)
+	if s.CloudEvent != nil {
+		root.HandleFunc("POST /hooks/cloud-event", s.cloudEvent)
+	}
 	root.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
 	root.HandleFunc("GET /readyz", s.ready)
 	root.Handle("GET /metrics", promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{Registry: s.Registry}))

@@ -123,6 +123,11 @@ func TestSettingsPageHasTheServerFile(t *testing.T) {
 		"repository pattern": "host \"gitea\" \"a\" {}\nrepository \"a/b/*\" { " + nonsense + " = 1 }",
 		"repository":         "host \"git\" \"a\" {}\nrepository \"a/b/c\" { " + nonsense + " = 1 }",
 		"engine":             `engine { ` + nonsense + ` = 1 }`,
+		"notify":             `notify "a" { ` + nonsense + ` = 1 }`,
+		"cloud_event":        `cloud_event { ` + nonsense + ` = 1 }`,
+
+		`attributor "cloudtrail"`: `attributor "cloudtrail" { ` + nonsense + ` = 1 }`,
+		`attributor "http"`:       `attributor "http" { ` + nonsense + ` = 1 }`,
 	} {
 		path := filepath.Join(t.TempDir(), "server.hcl")
 		if err := os.WriteFile(path, []byte(src+"\n"), 0o600); err != nil {
@@ -163,6 +168,7 @@ func TestSettingsPageHasTheRepositorysFile(t *testing.T) {
 		"workspace":    "workspace \"a\" {\n" + nonsense + " = 1\n}",
 		"apply":        "defaults {\n  apply {\n" + nonsense + " = 1\n}\n}",
 		"drift":        "defaults {\n  drift {\n" + nonsense + " = 1\n}\n}",
+		"ignore":       "defaults {\n  drift {\n ignore \"a.b\" {\n" + nonsense + " = 1\n reason = \"x\"\n}\n}\n}",
 	} {
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, workspaces.File), []byte(src+"\n"), 0o600); err != nil {
@@ -183,7 +189,7 @@ func TestSettingsPageHasTheRepositorysFile(t *testing.T) {
 	if diff := cmp.Diff(want, doc.defaults("apply")); diff != "" || len(a.Requires) > 0 {
 		t.Errorf("defaults of apply (-code +page):\n%s", diff)
 	}
-	want = map[string]string{"correct": d.Correct, "allow_destroy": "false", "max_changes": "10"}
+	want = map[string]string{"correct": d.Correct, "allow_destroy": "false", "max_changes": "10", "flap_limit": strconv.Itoa(d.FlapLimit)}
 	if diff := cmp.Diff(want, doc.defaults("drift")); diff != "" || d.MaxChanges != 10 || d.AllowDestroy || d.Schedule != "" {
 		t.Errorf("defaults of drift (-code +page):\n%s", diff)
 	}
@@ -217,8 +223,11 @@ func TestSettingsPageHasTheVariables(t *testing.T) {
 
 func TestSettingsPageHasTheFlags(t *testing.T) {
 	doc := readPage(t, "../../docs/settings.md")
-	root := newRoot()
-	for _, cmd := range root.Commands() {
+	var all []*cobra.Command
+	for _, cmd := range newRoot().Commands() {
+		all = append(append(all, cmd), cmd.Commands()...)
+	}
+	for _, cmd := range all {
 		var flags []string
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {
 			flags = append(flags, "--"+f.Name)
@@ -238,7 +247,7 @@ func TestSettingsPageHasTheFlags(t *testing.T) {
 		}
 	}
 	for heading := range doc {
-		if name, ok := strings.CutPrefix(heading, "holdfast "); ok && !slices.ContainsFunc(root.Commands(), func(c *cobra.Command) bool { return c.Name() == name }) {
+		if name, ok := strings.CutPrefix(heading, "holdfast "); ok && !slices.ContainsFunc(all, func(c *cobra.Command) bool { return c.CommandPath() == "holdfast "+name }) {
 			t.Errorf("the page has %s, which there is not", heading)
 		}
 	}
@@ -279,7 +288,7 @@ func loadServerSnippet(t *testing.T, file, src string) {
 	t.Helper()
 	dir, env := t.TempDir(), map[string]string{"HOME": "/h"}
 	for _, m := range variable.FindAllStringSubmatch(src, -1) {
-		env[m[1]] = "x"
+		env[m[1]] = strings.Repeat("x", 32)
 	}
 	for _, m := range absolute.FindAllStringSubmatch(src, -1) {
 		there := filepath.Join(dir, filepath.Base(m[1]))

@@ -24,6 +24,7 @@ where a check failed.`,
 		Example: "  holdfast drift\n  holdfast drift -w prod-vpc -o json",
 		Args:    takes(0, 1),
 	}
+	cmd.AddCommand(newDriftList(), newDriftCheck(), newDriftExplain())
 	format := outputFlag(cmd)
 	cmd.Flags().StringSliceVarP(&names, "workspace", "w", nil, "check only these workspaces (`name`, or several with commas)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -79,15 +80,7 @@ func printDrift(cmd *cobra.Command, format string, results []localResult) error 
 		rows = append(rows, row)
 	}
 	err := list(cmd, format, rows, "workspaces", "workspace state class resources", func(r driftRow) []string {
-		var names []string
-		for _, d := range r.Resources {
-			name := d.Address + " " + d.Change
-			if len(d.Attributes) > 0 {
-				name += " (" + strings.Join(d.Attributes, ", ") + ")"
-			}
-			names = append(names, name)
-		}
-		what := strings.Join(names, ", ")
+		what := resourcesOf(r.Resources, 0)
 		if r.Error != "" {
 			what = firstError(r.Error)
 		}

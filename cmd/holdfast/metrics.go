@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"strings"
 	"time"
@@ -12,6 +11,7 @@ import (
 
 	"holdfast/queue"
 	"holdfast/runner"
+	"holdfast/runner/plan"
 	"holdfast/store"
 )
 
@@ -25,6 +25,9 @@ func newRegistry(st *store.Store, logger *slog.Logger) *prometheus.Registry {
 		&storeCollector{
 			store: st, logger: logger,
 			workspaces: prometheus.NewDesc("holdfast_workspaces", "Workspaces by repository and state.", []string{"repository", "state"}, nil),
+			drifted:    prometheus.NewDesc("holdfast_drifted_workspaces", "Workspaces that drifted, by repository and class.", []string{"repository", "class"}, nil),
+			overdue:    prometheus.NewDesc("holdfast_overdue_workspaces", "Workspaces whose last good check is older than it may be, by repository.", []string{"repository"}, nil),
+			contested:  prometheus.NewDesc("holdfast_contested_workspaces", "Workspaces where something changes back what is corrected, by repository.", []string{"repository"}, nil),
 			jobs:       prometheus.NewDesc("holdfast_jobs", "Unfinished jobs by kind and state.", []string{"kind", "state"}, nil),
 		},
 	)
@@ -62,26 +65,44 @@ func outcome(o queue.Outcome) string {
 
 // storeCollector counts what the store holds.
 type storeCollector struct {
-	store            *store.Store
-	logger           *slog.Logger
-	workspaces, jobs *prometheus.Desc
+	store  *store.Store
+	logger *slog.Logger
+
+	workspaces, jobs, drifted, overdue, contested *prometheus.Desc
 }
 
-func (c *storeCollector) Describe(ch chan<- *prometheus.Desc) { ch <- c.workspaces; ch <- c.jobs }
+func (c *storeCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.workspaces, c.jobs, c.drifted, c.overdue, c.contested} {
+		ch <- d
+	}
+}
 
 // Collect leaves out what cannot be read now.
 func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	counts := map[[2]string]int{}
-	records, err := c.store.Records.List(ctx, "workspace/")
-	for _, r := range records {
-		var w runner.WorkspaceRecord
-		if json.Unmarshal(r.Value, &w) == nil {
-			counts[[2]string{w.Repository, string(w.State)}]++
+	counts, drifted, overdue, contested := map[[2]string]int{}, map[[2]string]int{}, map[[2]string]int{}, map[[2]string]int{}
+	workspaces, err := runner.ReadWorkspaces(ctx, c.store.Records, "")
+	for _, w := range workspaces {
+		counts[[2]string{w.Repository, string(w.State)}]++
+		// Also where there are none: a series that comes and goes is no history.
+		for _, class := range []plan.Class{plan.CloudChange, plan.OutputOnly} {
+			drifted[[2]string{w.Repository, string(class)}] += 0
 		}
+		if w.State == runner.Drifted {
+			drifted[[2]string{w.Repository, w.Class}]++
+		}
+		overdue[[2]string{w.Repository, ""}] += one(w.Overdue)
+		contested[[2]string{w.Repository, ""}] += 0
 	}
 	c.emit(ch, c.workspaces, counts, err)
+	c.emit(ch, c.drifted, drifted, err)
+	c.emit(ch, c.overdue, overdue, err)
+	drifts, err := runner.ReadDrift(ctx, c.store.Records, "")
+	for _, d := range drifts {
+		contested[[2]string{d.Repository, ""}] += one(!d.Contested.IsZero())
+	}
+	c.emit(ch, c.contested, contested, err)
 	jobs, err := c.store.Queue.List(ctx, queue.Filter{Limit: 100_000})
 	clear(counts)
 	for _, j := range jobs {
@@ -97,6 +118,17 @@ func (c *storeCollector) emit(ch chan<- prometheus.Metric, desc *prometheus.Desc
 	}
 	for labels, n := range counts {
 		// Names come from repositories; a metric's label must be valid UTF-8.
-		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(n), strings.ToValidUTF8(labels[0], "?"), labels[1])
+		values := []string{strings.ToValidUTF8(labels[0], "?"), labels[1]}
+		if labels[1] == "" {
+			values = values[:1]
+		}
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(n), values...)
 	}
+}
+
+func one(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,11 +87,19 @@ func newServer(ctx context.Context, s Settings, o serverOptions) (_ *server, err
 	if srv.hosts, err = openHosts(srv.settings, srv.store, mirrors); err != nil {
 		return nil, err
 	}
+	notifiers, err := openNotifiers(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	attributors, err := openAttributors(ctx, s)
+	if err != nil {
+		return nil, err
+	}
 	q := queue.New(srv.store.Queue, queue.Config{})
 	r, err := runner.New(runner.Config{
 		Store: srv.store, Queue: q, Locker: lock.New(srv.store.Locks, lock.Config{}), Git: mirrors, Engines: engines,
 		Hosts: srv.hosts.all, Repositories: srv.hosts.repos, Patterns: srv.hosts.patterns, Pull: srv.hosts.pull, DataDir: s.DataDir, BaseURL: srv.settings.URL,
-		DigestKey: store.DeriveKey(key, "plan digests"), Commands: s.Commands, Node: nodeName(), Logger: logger,
+		DigestKey: store.DeriveKey(key, "plan digests"), Commands: s.Commands, Notify: notifiers, Attributors: attributors, Node: nodeName(), Logger: logger,
 	})
 	if err != nil {
 		return nil, err
@@ -100,7 +109,7 @@ func newServer(ctx context.Context, s Settings, o serverOptions) (_ *server, err
 	srv.worker = newWorker(srv.settings, q, r, registry, logger)
 	srv.handler, err = web.New(web.Config{
 		Store: srv.store, Hosts: srv.hosts.webhooks, Receive: r.Receive, Ready: srv.ready,
-		Repositories: r.Repositories, Registry: registry, BaseURL: srv.settings.URL, Logger: logger,
+		Repositories: r.Repositories, CloudEvent: srv.cloudEvent(), Registry: registry, BaseURL: srv.settings.URL, Logger: logger,
 	})
 	return srv, err
 }
@@ -147,13 +156,14 @@ func (o serverOptions) withDefaults(s Settings) serverOptions {
 func newWorker(s Settings, q *queue.Queue, r *runner.Runner, registry *prometheus.Registry, logger *slog.Logger) *queue.Worker {
 	const forever = math.MaxInt32
 	return queue.NewWorker(q, queue.WorkerConfig{
-		Name: nodeName(), Concurrency: s.Workers, PerLimit: s.PerRepository,
+		Name: nodeName(), Concurrency: s.Workers, PerLimit: s.PerRepository, Limits: map[string]int{runner.LimitDrift: cmp.Or(s.DriftChecks, max(1, s.Workers/2))},
 		Lease: 15 * time.Second, Heartbeat: time.Second, Grace: shutdownGrace,
 		// The runner decides itself when a run has failed. What reports to a
 		// host or hears from one is tried for as long as the host is down:
 		// nothing of it may be lost.
 		MaxAttemptsOf: map[string]int{
 			runner.JobEvent: forever, runner.JobReport: forever, runner.JobReconcile: forever,
+			runner.JobTicket: forever, runner.JobNotify: forever, runner.JobPropose: forever,
 			runner.JobPlan: forever, runner.JobApply: forever, runner.JobDrift: forever, runner.JobCorrect: forever,
 		},
 		Ready:    func(context.Context) error { return checkDisk(s.DataDir) },

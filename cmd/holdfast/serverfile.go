@@ -47,6 +47,14 @@ type Settings struct {
 	Hosts        []HostSettings
 	Repositories []RepositorySettings
 	Engine       EngineSettings
+	// DriftChecks is how many drift checks run at once, over all servers of a
+	// store. Defaults to half of Workers, one at least.
+	DriftChecks int
+	Notify      []NotifySettings
+	Attributors []AttributorSettings
+	// CloudEventSecret is what requests to /hooks/cloud-event are signed with.
+	// Empty: there are none.
+	CloudEventSecret string
 }
 
 // EngineSettings are what engines get from the server's environment.
@@ -57,8 +65,8 @@ type EngineSettings struct {
 
 // The words of the server file.
 var (
-	serverAttributes = []string{"url", "listen", "store", "data_dir", "workers", "per_repository", "key", "commands"}
-	serverBlocks     = []string{"host", "repository", "engine"}
+	serverAttributes = []string{"url", "listen", "store", "data_dir", "workers", "per_repository", "drift_checks", "key", "commands"}
+	serverBlocks     = []string{"host", "repository", "engine", "notify", "attributor", "cloud_event"}
 	offCommands      = []string{"import", "state rm"}
 )
 
@@ -113,9 +121,10 @@ func (f *serverFile) server(s *Settings) {
 	f.place(s)
 	f.count(f.body, "workers", &s.Workers)
 	f.count(f.body, "per_repository", &s.PerRepository)
+	f.count(f.body, "drift_checks", &s.DriftChecks)
 	f.secret(f.body, "key", &s.Key, checkKey)
 	f.texts(f.body, "commands", &s.Commands, checkCommand)
-	engines := 0
+	engines, events := 0, 0
 	for _, b := range f.body.Blocks {
 		switch b.Type {
 		case "host":
@@ -125,6 +134,15 @@ func (f *serverFile) server(s *Settings) {
 				f.problem(b.TypeRange, "put both into one", "there is a second engine block")
 			}
 			f.engine(b, &s.Engine)
+		case "notify":
+			f.notify(b, s)
+		case "attributor":
+			f.attributor(b, s)
+		case "cloud_event":
+			if events++; events > 1 {
+				f.problem(b.TypeRange, "put both into one", "there is a second cloud_event block")
+			}
+			f.cloudEvent(b, s)
 		}
 	}
 	// After the hosts, wherever they stand.
@@ -164,6 +182,8 @@ func (f *serverFile) engine(b *hclsyntax.Block, e *EngineSettings) {
 		return nil
 	})
 }
+
+var plainName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,60}$`)
 
 var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
