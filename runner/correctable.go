@@ -86,7 +86,7 @@ func correctGates(c circumstances) (gates []Gate, opens time.Time) {
 		if len(names) > 0 {
 			what = someOf(names)
 		}
-		add(GateFlap, "Contested: %s was corrected %d times within a day, and something changes it back each time. Find out what does; corrections go on once a check has found the workspace in sync and the day is over.", what, c.policy.FlapLimit)
+		add(GateFlap, "%s was corrected %d times within a day, and something changes it back each time. Find out what does; corrections go on once a check has found the workspace in sync and the day is over.", what, c.policy.FlapLimit)
 	}
 	onlyTime := len(gates) == 0
 	in, at, err := c.policy.InWindow(c.now)

@@ -61,7 +61,7 @@ func TestCorrectGates(t *testing.T) {
 		{name: "corrected three times", c: circumstances{drift: corrected(3, time.Hour, "x.a size")}, gate: GateFlap, why: "x.a size"},
 		{name: "corrected three times, long ago", c: circumstances{drift: corrected(3, 25*time.Hour, "x.a size")}},
 		{name: "another attribute corrected three times", c: circumstances{drift: corrected(3, time.Hour, "x.a tags")}},
-		{name: "contested before", c: circumstances{drift: DriftRecord{Contested: now.Add(-48 * time.Hour)}}, gate: GateFlap, why: "Contested"},
+		{name: "contested before", c: circumstances{drift: DriftRecord{Contested: now.Add(-48 * time.Hour)}}, gate: GateFlap, why: "It was corrected"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := test.c

@@ -11,6 +11,7 @@ import (
 	"holdfast/runner/plan"
 	"holdfast/runner/terraform"
 	"holdfast/store"
+	"holdfast/vcs"
 	"holdfast/watch"
 )
 
@@ -112,7 +113,7 @@ func (x *execution) doubt(ctx context.Context, report *plan.DriftReport) error {
 // driftModule is module, with the workspace as the checked commit describes
 // it where that is not the default branch's head. The policy stays the head's.
 func (x *execution) driftModule(ctx context.Context) (terraform.Module, func(), error) {
-	if x.in.Pending {
+	if x.in.Elsewhere {
 		c, err := x.r.configAt(ctx, x.repo, x.run.Commit)
 		if err != nil && x.in.Head != "" && x.isGone(ctx) {
 			return x.headModule(ctx)
@@ -369,7 +370,8 @@ func (r *Runner) startDrift(ctx context.Context, repo Repository, w knownWorkspa
 		in.Unapplied = true
 	case w.Inputs: // the head is what was applied
 	default:
-		run.Commit, in.Inputs, in.Pending = rec.AppliedCommit, rec.AppliedInputs, true
+		run.Commit, in.Inputs, in.Elsewhere = rec.AppliedCommit, rec.AppliedInputs, true
+		in.Pending = r.isPending(ctx, repo.Repository, head, rec.AppliedCommit)
 	}
 	run, err := r.newRun(ctx, run, in)
 	if err != nil || run.State.Ended() {
@@ -379,6 +381,14 @@ func (r *Runner) startDrift(ctx context.Context, repo Repository, w knownWorkspa
 		return run, err
 	}
 	return run, r.changeWorkspace(ctx, repo.Repository, w.Workspace, func(rec *WorkspaceRecord) { rec.CheckRun = run.ID })
+}
+
+// isPending reports whether the default branch, as it is known, has something
+// that is not applied. What is known may be older than the applied commit, for
+// the moment between an apply and the next look at the branch.
+func (r *Runner) isPending(ctx context.Context, repo vcs.Repository, head, applied string) bool {
+	older, err := r.Git.IsAncestor(ctx, repo, head, applied)
+	return err != nil || !older
 }
 
 // isUnfinished reports whether a run with that id is stored and has not ended.

@@ -359,6 +359,9 @@ type runPayload struct {
 	// Unapplied is set on a check of a commit of which nobody knows whether
 	// it was ever applied.
 	Unapplied bool `json:"unapplied,omitempty"`
+	// Elsewhere is set on a check of a commit that is not the one that Workspace
+	// describes.
+	Elsewhere bool `json:"elsewhere,omitempty"`
 	// Pending is set on a check while the default branch has a commit for the
 	// workspace that is not applied.
 	Pending bool `json:"pending,omitempty"`
