@@ -1,6 +1,7 @@
 package propose
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -91,7 +92,7 @@ func (p *proposer) absent(t target, c cursor, body *hclsyntax.Body, want, have a
 		p.refuse(t, "the configuration does not set it")
 	case isBlocks:
 		for i, e := range list {
-			p.addBlock(t.step(i), c, body, nil, name, e.(map[string]any))
+			p.addBlock(t.step(i), c, newBlock{body: body, index: i, name: name}, e.(map[string]any))
 		}
 	default:
 		p.request(t, c, request{
@@ -148,7 +149,8 @@ func (p *proposer) blocks(t target, c cursor, body *hclsyntax.Body, blocks []*hc
 		})
 	}
 	for _, in := range a.inserted {
-		p.addBlock(t.step(in.want), c, body, blocks, blocks[0].Type, slim(w[in.want], src, h).(map[string]any))
+		n := newBlock{body: body, siblings: blocks, after: in.after, index: in.want, name: blocks[0].Type}
+		p.addBlock(t.step(in.want), c, n, slim(w[in.want], src, h).(map[string]any))
 	}
 }
 
@@ -180,23 +182,30 @@ func wanted(v map[string]any) map[string]any {
 	return out
 }
 
-// addBlock appends a block after its siblings, or at the end of the body.
-func (p *proposer) addBlock(t target, c cursor, body *hclsyntax.Body, siblings []*hclsyntax.Block, name string, value map[string]any) {
+// newBlock is where a block is added: after the sibling with the index, before
+// the first of them for -1, and at the end of the body where there are none.
+type newBlock struct {
+	body         *hclsyntax.Body
+	siblings     []*hclsyntax.Block
+	after, index int
+	name         string
+}
+
+func (p *proposer) addBlock(t target, c cursor, n newBlock, value map[string]any) {
 	if reason := concealed(value); reason != "" {
 		p.refuse(t, reason)
 		return
 	}
-	text := blockText(name, value, siblings)
-	o := op{kind: opAddBlock, body: body, text: text}
-	line := body.SrcRange.Start.Line
-	if len(siblings) > 0 {
-		o.block = siblings[len(siblings)-1]
+	text := blockText(n.name, value, n.siblings)
+	o := op{kind: opAddBlock, body: n.body, text: text, name: n.name, index: n.index}
+	line := n.body.SrcRange.Start.Line
+	if len(n.siblings) > 0 {
+		o.block, o.before = n.siblings[max(n.after, 0)], n.after < 0
 		line = blockRange(o.block).Start.Line
 	}
 	p.request(t, c, request{
-		// The number of a new element is not in the site's name only for
-		// people: two equal blocks are two.
-		site: site("add block "+name+" "+stepText(t.path[len(t.path)-1])+" "+text, body.SrcRange.Start.Byte), text: text, shape: true, op: o,
+		site: site(fmt.Sprintf("add block %s %06d", n.name, n.index), n.body.SrcRange.Start.Byte),
+		text: fmt.Sprint(n.after, text), shape: true, op: o,
 		edit: Edit{Line: line, To: strings.TrimSpace(text)},
 	})
 }

@@ -37,6 +37,8 @@ type op struct {
 	name       string
 	value      any
 	block      *hclsyntax.Block
+	before     bool // the block, not after it
+	index      int  // among the new blocks
 }
 
 // insert is a new item, after the item of the source with that index; -1 for
@@ -258,7 +260,7 @@ func (ed *editor) addAll(body *hclsyntax.Body, ops []op) {
 		ed.replace(1, 0, "") // cannot happen; makes finish fail
 		return
 	}
-	slices.SortStableFunc(ops, func(x, y op) int { return cmp.Compare(x.name, y.name) })
+	slices.SortStableFunc(ops, func(x, y op) int { return cmp.Or(cmp.Compare(x.name, y.name), cmp.Compare(x.index, y.index)) })
 	base := ed.indentAt(blockRange(b).Start.Byte)
 	inner := base + "  "
 	if n := firstMember(body); n >= 0 && ed.beginsLine(n) {
@@ -320,17 +322,46 @@ func (ed *editor) unfold(body *hclsyntax.Body, open, shut int, base, inner, adde
 func (ed *editor) afterSibling(body *hclsyntax.Body, o op) {
 	r := blockRange(o.block)
 	text := indented(o.text, ed.indentAt(r.Start.Byte)) + "\n"
-	var before *hclsyntax.Block
+	var last *hclsyntax.Block
+	spaced := o.block.OpenBraceRange.Start.Line != o.block.CloseBraceRange.Start.Line
 	for _, b := range body.Blocks {
-		if b != o.block && b.Type == o.block.Type {
-			before = b
+		if b.Type != o.block.Type {
+			continue
 		}
+		if last != nil {
+			spaced = bytes.Contains(ed.src[last.CloseBraceRange.End.Byte:b.TypeRange.Start.Byte], []byte("\n\n"))
+		}
+		last = b
 	}
-	if before == nil && o.block.OpenBraceRange.Start.Line != o.block.CloseBraceRange.Start.Line ||
-		before != nil && bytes.Contains(ed.src[before.CloseBraceRange.End.Byte:r.Start.Byte], []byte("\n\n")) {
-		text = "\n" + text
+	switch {
+	case o.before && spaced:
+		ed.insert(ed.aboveComments(r.Start.Byte), text+"\n")
+	case o.before:
+		ed.insert(ed.aboveComments(r.Start.Byte), text)
+	case spaced:
+		ed.insert(ed.afterLine(r.End.Byte), "\n"+text)
+	default:
+		ed.insert(ed.afterLine(r.End.Byte), text)
 	}
-	ed.insert(ed.afterLine(r.End.Byte), text)
+}
+
+// aboveComments returns the start of the line of an offset, or of the comments
+// that stand directly above.
+func (f *file) aboveComments(offset int) int {
+	if !f.beginsLine(offset) {
+		return offset
+	}
+	start := f.lineStart(offset)
+	for start > 0 {
+		above := f.lineStart(start - 1)
+		i := f.token(above)
+		if i == len(f.tokens) || f.tokens[i].Type != hclsyntax.TokenComment ||
+			f.tokens[i].Range.End.Byte != start || !f.beginsLine(f.tokens[i].Range.Start.Byte) {
+			break
+		}
+		start = above
+	}
+	return start
 }
 
 // firstMember returns the offset of the first attribute or block of a body; -1

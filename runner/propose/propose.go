@@ -9,6 +9,7 @@ package propose
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -207,24 +208,7 @@ func (p *proposer) spend(n int) bool {
 
 // finish keeps the requests that are safe, and makes the edits.
 func (p *proposer) finish() Result {
-	groups := map[string][]*request{}
-	var order []string
-	for _, r := range p.requests {
-		if groups[r.site] == nil {
-			order = append(order, r.site)
-		}
-		groups[r.site] = append(groups[r.site], r)
-	}
-	slices.Sort(order)
-	accepted := map[*file][]*request{}
-	for _, site := range order {
-		g := groups[site]
-		if reason := p.unsafe(g); reason != "" {
-			p.refuseAll(g, reason)
-			continue
-		}
-		accepted[g[0].op.file] = append(accepted[g[0].op.file], g...)
-	}
+	accepted := p.accepted()
 	res := Result{Files: map[string][]byte{}}
 	for _, f := range p.sortedFiles() {
 		if len(accepted[f]) == 0 {
@@ -246,6 +230,36 @@ func (p *proposer) finish() Result {
 	})
 	res.Refused = slices.Compact(p.refused)
 	return res
+}
+
+// accepted returns the requests to grant. An attribute is edited as a whole or
+// not at all; so a refusal takes other requests with it, and they others.
+func (p *proposer) accepted() map[*file][]*request {
+	type attribute struct{ address, attribute string }
+	for {
+		refused := map[attribute]bool{}
+		for _, r := range p.refused {
+			refused[attribute{r.Address, r.Attribute}] = true
+		}
+		p.requests = slices.DeleteFunc(p.requests, func(r *request) bool { return refused[attribute{r.address, r.attribute}] })
+		groups := map[string][]*request{}
+		for _, r := range p.requests {
+			groups[r.site] = append(groups[r.site], r)
+		}
+		before := len(p.refused)
+		out := map[*file][]*request{}
+		for _, site := range slices.Sorted(maps.Keys(groups)) {
+			g := groups[site]
+			if reason := p.unsafe(g); reason != "" {
+				p.refuseAll(g, reason)
+				continue
+			}
+			out[g[0].op.file] = append(out[g[0].op.file], g...)
+		}
+		if len(p.refused) == before {
+			return out
+		}
+	}
 }
 
 func (p *proposer) refuseAll(g []*request, reason string) {
