@@ -254,9 +254,9 @@ func checkValues(old, now evaluated, drift []Drift, r Result, fail func(string, 
 			switch {
 			case !edited[key] && !plan.Equal(is, v):
 				fail("%s changed from %v to %v", key, v, is)
-			case edited[key] && !refused[key] && !equalEnough(is, wants):
+			case edited[key] && !refused[key] && !equalEnough(name, is, wants):
 				fail("%s is %#v, the cloud has %#v", key, is, wants)
-			case drifted && !edited[key] && !refused[key] && !equalEnough(is, wants):
+			case drifted && !edited[key] && !refused[key] && !equalEnough(name, is, wants):
 				fail("%s is neither edited nor refused: %#v, the cloud has %#v", key, is, wants)
 			}
 		}
@@ -265,7 +265,22 @@ func checkValues(old, now evaluated, drift []Drift, r Result, fail func(string, 
 
 // equalEnough compares like the engine, for which an absent key of an object
 // is null.
-func equalEnough(a, b any) bool { return complete(a, b) && (!isComposite(b) || b != nil) }
+func equalEnough(name string, a, b any) bool {
+	if name == "rules" { // a new block leaves out what is empty
+		a, b = withoutEmpty(a), withoutEmpty(b)
+	}
+	return complete(a, b)
+}
+
+func withoutEmpty(v any) any {
+	out := []any{}
+	for _, e := range v.([]any) {
+		m := maps.Clone(e.(map[string]any))
+		maps.DeleteFunc(m, func(_ string, v any) bool { return empty(v) })
+		out = append(out, m)
+	}
+	return out
+}
 
 func checkComments(c Config, r Result, fail func(string, ...any)) {
 	removes := slices.ContainsFunc(r.Edits, func(e Edit) bool {
