@@ -131,7 +131,7 @@ func (ed *editor) finish() ([]byte, bool) {
 	}
 	out.Write(ed.src[at:])
 	text := out.Bytes()
-	if ed.clean {
+	if bytes.Equal(hclwrite.Format(ed.src), ed.src) {
 		text = hclwrite.Format(text)
 	}
 	if ed.crlf {

@@ -12,7 +12,6 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
-	"github.com/hashicorp/hcl/v2/hclwrite"
 )
 
 // file is one file in native syntax. Its source has no byte order mark and
@@ -21,7 +20,6 @@ type file struct {
 	path      string
 	src       []byte
 	bom, crlf bool
-	clean     bool // hclwrite.Format leaves it as it is
 	body      *hclsyntax.Body
 	tokens    hclsyntax.Tokens // without newlines
 }
@@ -58,7 +56,6 @@ func parse(name string, data []byte) (f *file, problem string) {
 	}
 	f.body = parsed.Body.(*hclsyntax.Body)
 	f.tokens = tokens
-	f.clean = bytes.Equal(hclwrite.Format(data), data)
 	return f, ""
 }
 

@@ -1,11 +1,13 @@
 package propose
 
 import (
+	"flag"
 	"fmt"
 	"maps"
 	"math/rand"
 	"path"
 	"regexp"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -179,15 +181,18 @@ func tree(v cty.Value) (any, bool) {
 var commentMark = regexp.MustCompile(`# c[0-9]+\b( trailing)?`)
 
 // check runs one random case.
-func check(t *testing.T, seed int64) {
+func check(t *testing.T, seed int64) Result {
 	t.Helper()
 	g := &generator{Rand: rand.New(rand.NewSource(seed))}
 	c := g.config()
 	old := evaluate(t, c)
 	drift := g.drifts(old.objects)
 	r := Propose(c, drift, nil)
-	if again := Propose(c, drift, nil); cmp.Diff(r, again) != "" {
+	if seed%10 == 0 && cmp.Diff(r, Propose(c, drift, nil)) != "" {
 		t.Fatal("two runs differ")
+	}
+	if len(r.Edits) == 0 {
+		return r
 	}
 	edited := c
 	edited.Files = maps.Clone(c.Files)
@@ -215,6 +220,7 @@ func check(t *testing.T, seed int64) {
 			fail("again: %+v", e)
 		}
 	}
+	return r
 }
 
 func base(attribute string) string {
@@ -300,13 +306,13 @@ func hasInner(r Result, mark string) bool {
 	return slices.ContainsFunc(r.Edits, func(e Edit) bool { return strings.Contains(e.From, mark) })
 }
 
+var cases = flag.Int64("cases", 1500, "how many random configurations to try")
+
 func TestRandom(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(800)) // it is mostly short-lived garbage
 	edits, refused := 0, 0
-	for seed := range int64(3000) {
-		check(t, seed)
-		g := &generator{Rand: rand.New(rand.NewSource(seed))}
-		c := g.config()
-		r := Propose(c, g.drifts(evaluate(t, c).objects), nil)
+	for seed := range *cases {
+		r := check(t, seed)
 		edits += len(r.Edits)
 		refused += len(r.Refused)
 	}
