@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,34 +16,32 @@ import (
 	"holdfast/runner/plan"
 )
 
-// FuzzPropose feeds any archive of files with any values.
+// FuzzPropose feeds any files with any values.
 func FuzzPropose(f *testing.F) {
 	paths, err := filepath.Glob("testdata/*.txtar")
 	if err != nil {
 		f.Fatal(err)
 	}
 	for _, path := range paths {
-		data, err := os.ReadFile(path)
+		a, err := txtar.ParseFile(path)
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(data)
+		files := map[string][]byte{}
+		for _, file := range a.Files {
+			files[file.Name] = file.Data
+		}
+		f.Add(files["main.tf"], files["locals.tf"], files["terraform.tfvars"], files["drift.json"])
 	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		c := Config{Dir: ".", Files: map[string][]byte{}}
+	f.Fuzz(func(t *testing.T, main, more, vars, values []byte) {
+		c := Config{Dir: ".", Files: map[string][]byte{"main.tf": main, "m/main.tf": more, "more.tf": more, "terraform.tfvars": vars}}
+		var list []driftJSON
+		dec := json.NewDecoder(bytes.NewReader(values))
+		dec.UseNumber()
+		_ = dec.Decode(&list)
 		var drift []Drift
-		for _, file := range txtar.Parse(data).Files {
-			if file.Name != "drift.json" {
-				c.Files[file.Name] = file.Data
-				continue
-			}
-			var list []driftJSON
-			dec := json.NewDecoder(bytes.NewReader(file.Data))
-			dec.UseNumber()
-			_ = dec.Decode(&list)
-			for _, d := range list {
-				drift = append(drift, Drift{Address: d.Address, Before: d.Before, After: d.After, Deleted: d.Deleted, Created: d.Created})
-			}
+		for _, d := range list {
+			drift = append(drift, Drift{Address: d.Address, Before: d.Before, After: d.After, Deleted: d.Deleted, Created: d.Created})
 		}
 		r := Propose(c, drift, nil)
 		for name, data := range r.Files {

@@ -84,7 +84,10 @@ func (ev evaluated) module(dir, prefix string, vars map[string]cty.Value) {
 	}
 	ctx := &hcl.EvalContext{Variables: map[string]cty.Value{"var": cty.ObjectVal(vars), "local": cty.EmptyObjectVal}}
 	done := map[string]cty.Value{}
-	for len(done) < len(locals) {
+	for round := 0; len(done) < len(locals); round++ {
+		if round > len(locals) {
+			ev.t.Fatalf("the locals of %q cannot be evaluated:\n%s", dir, ev.files["locals.tf"])
+		}
 		for name, e := range locals {
 			if v, diags := e.Value(ctx); !diags.HasErrors() {
 				done[name] = v

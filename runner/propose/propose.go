@@ -69,7 +69,7 @@ type request struct {
 	site               string
 	text               string // what all requests at the site must agree on
 	at                 place
-	shape              bool   // it adds or removes elements or keys
+	shape              bool   // it adds or removes the key that the place ends with
 	hop                string // the first reference that led here; "" for none
 	op                 op
 	edit               Edit

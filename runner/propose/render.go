@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -227,9 +226,4 @@ func (f *file) lineStart(offset int) int {
 // blockRange is the whole of a block, from its type to its closing brace.
 func blockRange(b *hclsyntax.Block) hcl.Range {
 	return hcl.RangeBetween(b.TypeRange, b.CloseBraceRange)
-}
-
-func sortedInts(list []int) []int {
-	slices.Sort(list)
-	return slices.Compact(list)
 }

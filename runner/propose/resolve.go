@@ -436,7 +436,7 @@ func (p *proposer) tuple(t target, c cursor, e *hclsyntax.TupleConsExpr, want, h
 		text.WriteString("+" + stepText(in.after) + ":" + oneLine(v))
 	}
 	p.request(t, c, request{
-		site: site("list", e.SrcRange.Start.Byte), text: text.String(), shape: true, op: o,
+		site: site("list", e.SrcRange.Start.Byte), text: text.String(), op: o,
 		edit: Edit{Line: e.SrcRange.Start.Line, From: sourceText(c.file, e.SrcRange), To: oneLine(want)},
 	})
 	return true

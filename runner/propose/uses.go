@@ -177,7 +177,7 @@ func (w *walk) ref(s *scope, r *ref, steps []step, path []string) {
 		rest, touches := w.touch(env{scope: s}, steps, path)
 		switch at := slices.Concat(r.pos, rest); {
 		case !touches:
-		case r.opaque:
+		case r.opaque, w.breaks(steps, path):
 			w.elsewhere(r.where)
 		case r.owner == ownerForEach:
 			w.each(s, r.block, at)
@@ -206,7 +206,7 @@ func (w *walk) call(s *scope, r *ref, steps []step, path []string) {
 		rest, touches := w.touch(env{s, r.block, child.key}, steps, path)
 		switch {
 		case !touches:
-		case r.opaque:
+		case r.opaque, w.breaks(steps, path):
 			w.elsewhere(r.where)
 		default:
 			w.from(child, "var", r.name, slices.Concat(r.pos, rest))
@@ -233,6 +233,12 @@ func (w *walk) touch(e env, steps []step, path []string) (rest []string, touches
 		}
 	}
 	return path[len(steps):], true
+}
+
+// breaks reports whether a reference would lead nowhere, because it goes on in
+// what is replaced, or to what is removed.
+func (w *walk) breaks(steps []step, path []string) bool {
+	return len(steps) > len(path) || w.shape && len(steps) == len(path)
 }
 
 // each follows a value in a resource's for_each to each.value.
@@ -264,7 +270,7 @@ func (w *walk) callEach(s *scope, b *block, path []string) {
 		rest, touches := w.touch(e, steps, path[1:])
 		switch {
 		case !touches:
-		case r.owner != ownerCall || r.opaque:
+		case r.owner != ownerCall, r.opaque, w.breaks(steps, path[1:]):
 			w.elsewhere(r.where)
 		default:
 			for _, child := range s.children[b.name] {
