@@ -90,18 +90,18 @@ func TestHostile(t *testing.T) {
 	}
 	doubling.WriteString("}\n")
 	use := "resource \"x_a\" \"b\" {\n  for_each = local.l60\n  name = local.s60\n  zones = local.l60\n size = local.s0\n}\n"
-	deep := strings.Repeat("[", 200_000)
+	deep := strings.Repeat("[", 50_000)
 	tests := map[string]map[string]string{
 		"brackets":     {"main.tf": "x = " + deep},
 		"templates":    {"main.tf": "x = " + strings.Repeat(`"${`, 100_000)},
 		"blocks":       {"main.tf": strings.Repeat("a {\n", 100_000)},
-		"minus":        {"main.tf": "x = " + strings.Repeat("-", 500_000) + "1"},
-		"not":          {"main.tf": "x = " + strings.Repeat("!", 500_000) + "true"},
+		"minus":        {"main.tf": "x = " + strings.Repeat("-", 100_000) + "1"},
+		"not":          {"main.tf": "x = " + strings.Repeat("!", 100_000) + "true"},
 		"conditions":   {"main.tf": "x = " + strings.Repeat("a ? b : ", 60_000) + "c"},
-		"plus":         {"main.tf": "x = " + strings.Repeat("1+", 300_000) + "1"},
-		"indices":      {"main.tf": "x = a" + strings.Repeat("[b]", 300_000)},
-		"dots":         {"main.tf": "x = a" + strings.Repeat(".b", 300_000)},
-		"splats":       {"main.tf": "x = a" + strings.Repeat("[*]", 300_000)},
+		"plus":         {"main.tf": "x = " + strings.Repeat("1+", 60_000) + "1"},
+		"indices":      {"main.tf": "x = a" + strings.Repeat("[b]", 60_000)},
+		"dots":         {"main.tf": "x = a" + strings.Repeat(".b", 60_000)},
+		"splats":       {"main.tf": "x = a" + strings.Repeat("[*]", 60_000)},
 		"large":        {"main.tf": strings.Repeat("# long\n", 1<<20)},
 		"doubling":     {"main.tf": doubling.String() + use},
 		"recursion":    {"main.tf": "module \"a\" {\n  source = \"./\"\n  count = 100\n}\nmodule \"b\" {\n  source = \"./.\"\n}\n"},

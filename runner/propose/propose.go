@@ -84,9 +84,10 @@ type proposer struct {
 	blank    *scope // without anything to refer to
 	scopes   []*scope
 	vars     map[string]varValue
-	noVars   string // why the root module's variables are not known
-	problem  string // why nothing can be edited
-	budget   int    // bounds the work for hostile input
+	noVars   string                       // why the root module's variables are not known
+	problem  string                       // why nothing can be edited
+	known    map[instanceKey]instanceKeys // see instances
+	budget   int                          // bounds the work for hostile input
 	requests []*request
 	refused  []Refusal
 }
@@ -101,7 +102,7 @@ func Propose(c Config, drift []Drift, skip func(address, attribute string) bool)
 	if skip == nil {
 		skip = func(string, string) bool { return false }
 	}
-	p := &proposer{cfg: c, skip: skip, budget: maxWork}
+	p := &proposer{cfg: c, skip: skip, budget: maxWork, known: map[instanceKey]instanceKeys{}}
 	p.load()
 	seen := map[string]bool{}
 	for _, d := range drift {

@@ -20,13 +20,13 @@ import (
 
 var update = flag.Bool("update", false, "rewrite what the golden files want")
 
-// driftJSON is a drift in a golden file. Paths in Sensitive and Unknown are of
-// top-level attributes.
+// driftJSON is a drift in a golden file. Sensitive are top-level attributes; a
+// string "(known after apply)" is what it says.
 type driftJSON struct {
-	Address            string
-	Before, After      any
-	Deleted, Created   bool
-	Sensitive, Unknown []string
+	Address          string
+	Before, After    any
+	Deleted, Created bool
+	Sensitive        []string
 }
 
 // golden is one file: a configuration, what drifted, and what comes out.
@@ -85,12 +85,27 @@ func readDrift(t *testing.T, data []byte) (out []Drift) {
 		if len(d.Sensitive) > 0 {
 			d.Before, d.After = sensitive(t, d)
 		}
-		for _, k := range d.Unknown {
-			d.After.(map[string]any)[k] = plan.Unknown{}
-		}
-		out = append(out, Drift{Address: d.Address, Before: d.Before, After: d.After, Deleted: d.Deleted, Created: d.Created})
+		out = append(out, Drift{Address: d.Address, Before: d.Before, After: unknowns(d.After), Deleted: d.Deleted, Created: d.Created})
 	}
 	return out
+}
+
+func unknowns(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for k := range v {
+			v[k] = unknowns(v[k])
+		}
+	case []any:
+		for i := range v {
+			v[i] = unknowns(v[i])
+		}
+	case string:
+		if v == (plan.Unknown{}).String() {
+			return plan.Unknown{}
+		}
+	}
+	return v
 }
 
 // sensitive hides attributes like a plan does.

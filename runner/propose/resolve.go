@@ -256,7 +256,9 @@ func (p *proposer) object(t target, c cursor, e *hclsyntax.ObjectConsExpr, want,
 		kt := t.step(k)
 		v, inWant := w[k]
 		i, there := items[k]
+		_, computed := h[k].(plan.Unknown)
 		switch {
+		case computed && !there:
 		case plan.Equal(v, h[k]) && inWant == hasKey(h, k):
 		case kt.ignores():
 			p.refuse(kt, "ignore_changes covers it")

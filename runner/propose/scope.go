@@ -104,6 +104,26 @@ func (b *block) sourceDir() (string, bool) {
 // instances returns the keys of a block's instances: nil alone, the numbers of
 // count, or the keys of for_each; not known where they cannot be told.
 func (p *proposer) instances(b *block, s *scope) (keys []any, known bool) {
+	at := instanceKey{b, s}
+	if found, ok := p.known[at]; ok {
+		return found.keys, found.known
+	}
+	keys, known = p.evalInstances(b, s)
+	p.known[at] = instanceKeys{keys, known}
+	return keys, known
+}
+
+type instanceKey struct {
+	block *block
+	scope *scope
+}
+
+type instanceKeys struct {
+	keys  []any
+	known bool
+}
+
+func (p *proposer) evalInstances(b *block, s *scope) (keys []any, known bool) {
 	attrs := b.Body.Attributes
 	switch {
 	case s.closed != "":
