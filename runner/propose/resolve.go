@@ -262,6 +262,8 @@ func (p *proposer) object(t target, c cursor, e *hclsyntax.ObjectConsExpr, want,
 		case plan.Equal(v, h[k]) && inWant == hasKey(h, k):
 		case kt.ignores():
 			p.refuse(kt, "ignore_changes covers it")
+		case c.hop != "" && !p.fits(c, e, items, h, k) && (!there || !inWant):
+			p.refusef(kt, "%s does not have the value that the plan has", c.via)
 		case there && !inWant, there && v == nil && !c.strict:
 			p.dropKey(kt, c, e, i, k, inWant, h[k])
 		case there:
@@ -275,6 +277,23 @@ func (p *proposer) object(t target, c cursor, e *hclsyntax.ObjectConsExpr, want,
 		}
 	}
 	return true
+}
+
+// fits reports whether an object that a reference led to can be the one which
+// the plan has, so that its key k can be added or dropped. A variable may get
+// another value from the environment.
+func (p *proposer) fits(c cursor, e *hclsyntax.ObjectConsExpr, items map[string]int, have map[string]any, k string) bool {
+	for name, i := range items {
+		if !hasKey(have, name) && p.eval(c.env, e.Items[i].ValueExpr, 0) != nil {
+			return false
+		}
+	}
+	i, there := items[k]
+	if !there {
+		return have[k] == nil
+	}
+	src := p.eval(c.env, e.Items[i].ValueExpr, 0)
+	return isComposite(src) || isComposite(have[k]) || same(src, have[k])
 }
 
 func hasKey(m map[string]any, k string) bool {
