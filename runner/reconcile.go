@@ -219,10 +219,15 @@ func (r *Runner) refresh(ctx context.Context, repo vcs.Repository, who string) e
 		next.Workspaces, next.Described = known.Workspaces, known.described()
 		r.Logger.Error("the default branch's configuration cannot be read", "repository", repo.String(), "commit", sha, "error", next.Problems)
 	}
-	return change(ctx, r, "repository/"+repo.String(), func(rec *repositoryRecord) {
+	err = change(ctx, r, "repository/"+repo.String(), func(rec *repositoryRecord) {
 		next.SeenTo = rec.SeenTo
 		*rec = next
 	})
+	select {
+	case r.described <- struct{}{}:
+	default: // the scheduler looks already
+	}
+	return err
 }
 
 // inventory returns the workspaces of a configuration with their inputs.

@@ -183,6 +183,8 @@ type Runner struct {
 	counted  time.Time
 
 	gates gates
+	// described is signalled when a repository's record has changed.
+	described chan struct{}
 }
 
 // host is a host with its optional capabilities; nil where it lacks one.
@@ -212,7 +214,7 @@ func New(c Config) (*Runner, error) {
 	if len(c.DigestKey) < 32 {
 		return nil, errors.New("the digest key is shorter than 32 bytes")
 	}
-	r := &Runner{Config: c, hosts: map[string]host{}, repositories: map[vcs.Repository]Repository{}, configs: map[string]*workspaces.Config{}, waiting: map[string]time.Time{}, swept: map[vcs.Repository]time.Time{}}
+	r := &Runner{Config: c, hosts: map[string]host{}, repositories: map[vcs.Repository]Repository{}, configs: map[string]*workspaces.Config{}, waiting: map[string]time.Time{}, swept: map[vcs.Repository]time.Time{}, described: make(chan struct{}, 1)}
 	for name, h := range c.Hosts {
 		x := host{Host: h}
 		x.comments, _ = h.(vcs.Comments)

@@ -3,108 +3,224 @@ package runner
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"hash/fnv"
 	"time"
 
 	"github.com/robfig/cron/v3"
+
+	"holdfast/store"
+	"holdfast/vcs"
 )
 
 // maxJitter bounds how far a check is moved from its slot, so that workspaces
 // with one schedule do not start at the same instant.
 const maxJitter = 10 * time.Minute
 
-// Schedule queues the drift checks that are due, every few seconds, until ctx
-// ends. Any number of nodes may run it: a slot is a run's key.
+const (
+	// A scheduler looks at what changed on other nodes at least this often, and
+	// at everything that is stored at least every rescan.
+	lookEvery = 30 * time.Second
+	rescan    = 5 * time.Minute
+	// leastPause is between two looks.
+	leastPause = time.Second
+)
+
+// Schedule queues the drift checks that are due, until ctx ends. Any number of
+// nodes may run it: a slot is a run's key.
 func (r *Runner) Schedule(ctx context.Context) {
-	tick := time.NewTicker(5 * time.Second)
-	defer tick.Stop()
+	s := &scheduler{Runner: r, repositories: map[vcs.Repository]*scheduled{}}
+	pause := time.NewTimer(0)
+	defer pause.Stop()
 	for {
-		if err := r.ScheduleDue(ctx); err != nil && ctx.Err() == nil {
-			r.Logger.Error("schedule drift checks", "error", err)
-		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-pause.C:
+		case <-r.described:
 		}
+		next, err := s.look(ctx)
+		if err != nil && ctx.Err() == nil {
+			r.Logger.Error("schedule drift checks", "error", err)
+			next = r.Clock().Add(5 * time.Second)
+		}
+		pause.Reset(min(max(next.Sub(r.Clock()), leastPause), lookEvery))
 	}
 }
 
 // ScheduleDue queues the drift checks that are due now.
 func (r *Runner) ScheduleDue(ctx context.Context) error {
-	all, err := r.all(ctx)
+	s := &scheduler{Runner: r, repositories: map[vcs.Repository]*scheduled{}}
+	_, err := s.look(ctx)
+	return err
+}
+
+// scheduler remembers when each workspace has to be looked at next, so that a
+// look costs what is due and not what there is.
+type scheduler struct {
+	*Runner
+	repositories map[vcs.Repository]*scheduled
+	scanned      time.Time // when all records were last read
+}
+
+// scheduled is what a scheduler remembers of a repository.
+type scheduled struct {
+	version int64 // of the repository's record
+	known   repositoryRecord
+	wake    map[string]time.Time // by workspace
+}
+
+// look queues what is due, and returns when something is due next.
+func (s *scheduler) look(ctx context.Context) (next time.Time, err error) {
+	now := s.Clock()
+	all, err := s.all(ctx)
 	if err != nil {
-		return err
+		return next, err
 	}
+	everything := now.Sub(s.scanned) >= rescan
+	next = now.Add(lookEvery)
 	for _, repo := range all {
-		var known repositoryRecord
-		if _, err := r.load(ctx, "repository/"+repo.String(), &known); err != nil {
-			return err
-		}
-		if known.Gone {
+		rec, err := s.Store.Records.Get(ctx, "repository/"+repo.String())
+		if errors.Is(err, store.ErrNotFound) {
 			continue
 		}
-		stored, err := r.Store.Records.List(ctx, "workspace/"+repo.String()+"/")
 		if err != nil {
+			return next, err
+		}
+		known := s.repositories[repo.Repository]
+		if known == nil || everything || known.version != rec.Version {
+			if known, err = s.scan(ctx, repo, rec, known); err != nil {
+				return next, err
+			}
+			s.repositories[repo.Repository] = known
+		} else if err := s.due(ctx, repo, known, now); err != nil {
+			return next, err
+		}
+		for _, at := range known.wake {
+			if at.Before(next) {
+				next = at
+			}
+		}
+	}
+	if everything {
+		s.scanned = now
+	}
+	return next, nil
+}
+
+// scan looks at all workspaces of a repository.
+func (s *scheduler) scan(ctx context.Context, repo Repository, rec store.Record, was *scheduled) (*scheduled, error) {
+	known := &scheduled{version: rec.Version, wake: map[string]time.Time{}}
+	if was != nil && was.version == rec.Version {
+		known.known = was.known
+	} else if err := json.Unmarshal(rec.Value, &known.known); err != nil {
+		return nil, fmt.Errorf("read %s: %w", rec.Key, err)
+	}
+	if known.known.Gone {
+		return known, nil
+	}
+	stored, err := ReadWorkspaces(ctx, s.Store.Records, repo.String()+"/")
+	if err != nil {
+		return nil, err
+	}
+	records := map[string]WorkspaceRecord{}
+	for _, w := range stored {
+		records[w.Name] = w
+	}
+	for _, w := range known.known.Workspaces {
+		if w.Drift.Schedule == "" || w.Problem != "" {
+			continue
+		}
+		if known.wake[w.Name], err = s.scheduleOne(ctx, repo, w, known.known.described(), records[w.Name]); err != nil {
+			return nil, err
+		}
+	}
+	return known, nil
+}
+
+// due looks at the workspaces of a repository whose time has come.
+func (s *scheduler) due(ctx context.Context, repo Repository, known *scheduled, now time.Time) error {
+	for _, w := range known.known.Workspaces {
+		at, ok := known.wake[w.Name]
+		if !ok || at.After(now) {
+			continue
+		}
+		var rec WorkspaceRecord
+		if _, err := s.load(ctx, workspaceName(repo.Repository, w.Name), &rec); err != nil {
 			return err
 		}
-		records := map[string]WorkspaceRecord{}
-		for _, s := range stored {
-			var rec WorkspaceRecord
-			if err := json.Unmarshal(s.Value, &rec); err != nil {
-				return err
-			}
-			records[rec.Name] = rec
-		}
-		for _, w := range known.Workspaces {
-			if w.Drift.Schedule == "" || w.Problem != "" {
-				continue
-			}
-			if err := r.scheduleOne(ctx, repo, w, known.described(), records[w.Name]); err != nil {
-				return err
-			}
+		var err error
+		if known.wake[w.Name], err = s.scheduleOne(ctx, repo, w, known.known.described(), rec); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
 // scheduleOne queues one workspace's check if it is due, or the retry of one
-// that failed, and notes where the last good one is too old.
-func (r *Runner) scheduleOne(ctx context.Context, repo Repository, w knownWorkspace, head string, rec WorkspaceRecord) error {
+// that failed, and notes where the last good one is too old. It returns when to
+// look again.
+func (r *Runner) scheduleOne(ctx context.Context, repo Repository, w knownWorkspace, head string, rec WorkspaceRecord) (time.Time, error) {
+	now := r.Clock()
 	schedule, err := w.Drift.Cron()
 	if err != nil || schedule == nil {
-		return nil // a Problem of the configuration, reported where that is read
+		return now.Add(rescan), nil // a Problem of the configuration, reported where that is read
 	}
-	now := r.Clock()
+	spread := seed(workspaceName(repo.Repository, w.Name))
 	if err := r.overdue(ctx, repo, w, schedule, rec, now); err != nil {
-		return err
+		return now, err
 	}
 	slot := now
 	if !rec.Slot.IsZero() {
 		var due bool
-		if slot, due = dueSlot(schedule, rec.Slot, now, seed(workspaceName(repo.Repository, w.Name))); !due {
-			return r.retryCheck(ctx, repo, w, head, rec, now)
+		if slot, due = dueSlot(schedule, rec.Slot, now, spread); !due {
+			return nextLook(schedule, w.Drift.Freshness, rec, now, spread), r.retryCheck(ctx, repo, w, head, rec, now)
 		}
 		// The last check is still waiting: another behind it would only pile up.
 		unfinished, err := r.isUnfinished(ctx, rec.CheckRun)
 		if err != nil {
-			return err
+			return now, err
 		}
 		if !unfinished {
-			at := lateStart(schedule, slot, now, seed(workspaceName(repo.Repository, w.Name)))
+			at := lateStart(schedule, slot, now, spread)
 			if _, err := r.startDrift(ctx, repo, w, head, slot.UTC().Format(time.RFC3339), at); err != nil {
-				return err
+				return now, err
 			}
 		}
 	}
-	return r.changeWorkspace(ctx, repo.Repository, w.Workspace, func(rec *WorkspaceRecord) {
-		if slot.After(rec.Slot) {
-			rec.Slot = slot
+	err = r.changeWorkspace(ctx, repo.Repository, w.Workspace, func(now *WorkspaceRecord) {
+		if slot.After(now.Slot) {
+			now.Slot = slot
 		}
-		if rec.KnownAt.IsZero() {
-			rec.KnownAt = now
+		if now.KnownAt.IsZero() {
+			now.KnownAt = slot
 		}
+		rec = *now
 	})
+	return nextLook(schedule, w.Drift.Freshness, rec, now, spread), err
+}
+
+// nextLook is when a workspace may be due next: for its slot, its retry, or
+// because its last good check is too old.
+func nextLook(s cron.Schedule, freshness time.Duration, rec WorkspaceRecord, now time.Time, seed uint64) time.Time {
+	next := now.Add(rescan)
+	soonest := func(at time.Time) {
+		if !at.IsZero() && at.Before(next) {
+			next = at
+		}
+	}
+	if slot := s.Next(rec.Slot); !slot.IsZero() {
+		soonest(slot.Add(jitter(s, slot, seed)))
+	}
+	soonest(rec.RetryAt)
+	if !rec.Overdue {
+		soonest(overdueAt(s, freshness, rec))
+	}
+	if next.Before(now.Add(leastPause)) {
+		next = now.Add(5 * time.Second) // it is due, and something is in its way
+	}
+	return next
 }
 
 // lateStart spreads the checks whose slot came while nothing ran, as their
@@ -169,18 +285,27 @@ func lastGood(rec WorkspaceRecord) time.Time {
 	return last
 }
 
-// isOverdue reports whether the last good check is older than it may be:
-// freshness, or two slots of the schedule.
+// isOverdue reports whether the last good check is older than it may be.
 func isOverdue(s cron.Schedule, freshness time.Duration, rec WorkspaceRecord, now time.Time) bool {
+	at := overdueAt(s, freshness, rec)
+	return !at.IsZero() && now.After(at)
+}
+
+// overdueAt is when the last good check is older than it may be: freshness, or
+// two slots of the schedule. Zero where nothing is known yet.
+func overdueAt(s cron.Schedule, freshness time.Duration, rec WorkspaceRecord) time.Time {
 	last := lastGood(rec)
 	if last.IsZero() {
-		return false
+		return last
 	}
 	if freshness > 0 {
-		return now.Sub(last) > freshness
+		return last.Add(freshness)
 	}
 	second := s.Next(s.Next(last))
-	return !second.IsZero() && now.After(second.Add(maxJitter))
+	if second.IsZero() {
+		return second
+	}
+	return second.Add(maxJitter)
 }
 
 // dueSlot returns the latest slot after last whose time, moved by the jitter,
