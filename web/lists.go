@@ -66,13 +66,16 @@ func (s *server) overview(w http.ResponseWriter, r *http.Request) {
 
 // order is how urgently a state wants to be seen.
 func order(state string) int {
-	return slices.Index([]string{"in_sync", "pending", "applying", "unknown", "drifted", "held"}, state)
+	return slices.Index([]string{"in_sync", "pending", "applying", "unknown", "drifted", "held", "overdue"}, state)
 }
 
 func tallies(all []workspaceRecord) []tally {
 	n := map[string]int{}
 	for _, w := range all {
 		n[w.State]++
+		if w.Overdue {
+			n["overdue"]++
+		}
 	}
 	out := make([]tally, 0, len(n))
 	for state, count := range n {
@@ -82,6 +85,17 @@ func tallies(all []workspaceRecord) []tally {
 		return cmp.Or(cmp.Compare(order(b.State), order(a.State)), cmp.Compare(a.State, b.State))
 	})
 	return out
+}
+
+// yesFirst sorts those first for which something holds.
+func yesFirst(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return -1
+	}
+	return 1
 }
 
 // groups sorts workspaces into repositories, what wants attention first, and
@@ -97,7 +111,7 @@ func groups(all []workspaceRecord, repositories []string) []group {
 	out := make([]group, 0, len(by))
 	for name, workspaces := range by {
 		slices.SortFunc(workspaces, func(a, b workspaceRecord) int {
-			return cmp.Or(cmp.Compare(order(b.State), order(a.State)), cmp.Compare(a.Name, b.Name))
+			return cmp.Or(yesFirst(a.Overdue, b.Overdue), cmp.Compare(order(b.State), order(a.State)), cmp.Compare(a.Name, b.Name))
 		})
 		out = append(out, group{name, workspaces})
 	}
@@ -144,10 +158,7 @@ func (s *server) pull(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	page := runsPage{Title: "Pull request #" + strconv.Itoa(number), Where: repository.String(), Host: repository.Host}
-	// The address comes from a host; only a web address becomes a link.
-	if u, err := url.Parse(s.PullURL(repository.String(), number)); err == nil && (u.Scheme == "https" || u.Scheme == "http") {
-		page.Link = u.String()
-	}
+	page.Link = weblink(s.PullURL(repository.String(), number))
 	f := store.RunFilter{Repository: repository.String(), PullRequest: number, Before: r.URL.Query().Get("before")}
 	s.listRuns(w, r, f, page)
 }
@@ -178,19 +189,22 @@ func runFilter(q url.Values) (store.RunFilter, error) {
 	for _, state := range q["state"] {
 		f.States = append(f.States, store.State(state))
 	}
-	number := func(name string, most int, into *int) error {
-		if !q.Has(name) {
-			return nil
-		}
-		n, err := strconv.Atoi(q.Get(name))
-		if err != nil || n < 1 || n > most {
-			return errBadRequest(name + " must be a number from 1 to " + strconv.Itoa(most) + ".")
-		}
-		*into = n
-		return nil
-	}
-	if err := number("pull_request", 1<<31-1, &f.PullRequest); err != nil {
+	if err := numberIn(q, "pull_request", 1<<31-1, &f.PullRequest); err != nil {
 		return f, err
 	}
-	return f, number("limit", maxRuns, &f.Limit)
+	return f, numberIn(q, "limit", maxRuns, &f.Limit)
+}
+
+// numberIn reads a number from 1 to most out of a query; into stays as it is
+// where there is none.
+func numberIn(q url.Values, name string, most int, into *int) error {
+	if !q.Has(name) {
+		return nil
+	}
+	n, err := strconv.Atoi(q.Get(name))
+	if err != nil || n < 1 || n > most {
+		return errBadRequest(name + " must be a number from 1 to " + strconv.Itoa(most) + ".")
+	}
+	*into = n
+	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"path"
 	"time"
 
+	"holdfast/runner/plan"
 	"holdfast/store"
 )
 
@@ -66,6 +67,7 @@ func (s *server) parseTemplates() map[string]*template.Template {
 		"run":       func(id string) string { return s.prefix + runPath(id) },
 		"pull":      func(repository string, n int) string { return s.prefix + pullPath(repository, n) },
 		"workspace": func(repository, name string) string { return s.prefix + workspacePath(repository, name) },
+		"drift":     func(repository, name string) string { return s.prefix + driftPath(repository, name) },
 		"words":     words,
 		"short":     short,
 		"counts":    counts,
@@ -74,9 +76,19 @@ func (s *server) parseTemplates() map[string]*template.Template {
 		"utc":       func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
 		"iso":       func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 		"took":      func(r store.Run) string { return took(s.Now(), r) },
+		"lasted":    lasted,
+		"gist":      gist,
+		"some":      func(list []string) string { return some(list, 5) },
+		"table":     func(r *plan.DriftReport) driftTable { return tableOf(r.Resources, 0) },
+		"happened":  happened,
+		"unvalued":  unvalued,
+		"first":     func(list []string) []string { return list[:min(len(list), maxHistory)] },
+		"beyond":    func(list []string) int { return max(len(list)-maxHistory, 0) },
+		"weblink":   weblink,
+		"plural":    plural,
 	}
 	out := map[string]*template.Template{}
-	for _, name := range []string{"overview", "runs", "run", "message"} {
+	for _, name := range []string{"overview", "runs", "run", "drift", "history", "message"} {
 		out[name] = template.Must(template.New("").Funcs(funcs).ParseFS(files, "templates/layout.html", "templates/"+name+".html"))
 	}
 	return out

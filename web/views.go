@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +22,8 @@ type result struct {
 	Comparison *plan.Comparison  `json:"comparison"`
 	Reviewed   string            `json:"reviewed"` // the run whose plan was reviewed
 	Drift      *plan.DriftReport `json:"drift"`
+	Corrects   []string          `json:"corrects"` // "ADDRESS ATTRIBUTE", of a correction
+	Gates      []gate            `json:"gates"`    // what kept it from that
 	Engine     string            `json:"engine"`
 	Notes      []string          `json:"notes"`
 }
@@ -30,12 +33,19 @@ type workspaceRecord struct {
 	Repository    string    `json:"repository"`
 	Name          string    `json:"name"`
 	Dir           string    `json:"dir"`
-	State         string    `json:"state"` // in_sync, drifted, pending, applying, held, unknown
+	Correct       string    `json:"correct,omitempty"` // drift.correct: off, propose, apply
+	State         string    `json:"state"`             // in_sync, drifted, pending, applying, held, unknown
 	AppliedCommit string    `json:"applied_commit,omitempty"`
 	AppliedInputs string    `json:"applied_inputs,omitempty"`
 	AppliedAt     time.Time `json:"applied_at,omitzero"`
 	CheckedAt     time.Time `json:"checked_at,omitzero"`
 	CheckRun      string    `json:"check_run,omitempty"`
+	GoodAt        time.Time `json:"good_at,omitzero"`   // the last check that could tell
+	SyncedAt      time.Time `json:"synced_at,omitzero"` // the last that found it in sync
+	Overdue       bool      `json:"overdue,omitempty"`  // the last good check is too old
+	Failures      int       `json:"failures,omitempty"` // checks that failed one after another
+	RetryAt       time.Time `json:"retry_at,omitzero"`  // of the next; zero: with the schedule
+	Checks        int       `json:"checks,omitempty"`   // the configuration's own that fail
 	Class         string    `json:"class,omitempty"`
 	Error         string    `json:"error,omitempty"`
 }
@@ -51,14 +61,18 @@ func (s *server) workspaces(ctx context.Context) ([]workspaceRecord, error) {
 	}
 	out := make([]workspaceRecord, 0, len(records))
 	for _, r := range records {
-		var w workspaceRecord
-		if err := json.Unmarshal(r.Value, &w); err != nil || w.Repository == "" || w.Name == "" {
-			s.Logger.Warn("workspace record cannot be read", "key", r.Key, "error", err)
-			w = workspaceRecord{Name: strings.TrimPrefix(r.Key, workspacePrefix), State: "unknown", Error: "its record cannot be read"}
-		}
-		out = append(out, w)
+		out = append(out, s.parseWorkspace(r))
 	}
 	return out, nil
+}
+
+func (s *server) parseWorkspace(r store.Record) workspaceRecord {
+	var w workspaceRecord
+	if err := json.Unmarshal(r.Value, &w); err != nil || w.Repository == "" || w.Name == "" {
+		s.Logger.Warn("workspace record cannot be read", "key", r.Key, "error", err)
+		w = workspaceRecord{Name: strings.TrimPrefix(r.Key, workspacePrefix), State: "unknown", Error: "its record cannot be read"}
+	}
+	return w
 }
 
 // parseResult reads a run's result; one that cannot be read is empty.
@@ -212,11 +226,29 @@ func took(now time.Time, r store.Run) string {
 func runPath(id string) string { return "/runs/" + url.PathEscape(id) }
 
 func pullPath(repository string, number int) string {
-	parts := strings.Split(repository, "/")
-	for i, p := range parts {
-		parts[i] = url.PathEscape(p)
+	return "/pulls/" + escapeParts(repository) + "/" + strconv.Itoa(number)
+}
+
+// driftPath is the path of a workspace's drift history. A name that a path
+// cannot have has only its list of runs.
+func driftPath(repository, name string) string {
+	p := workspaceID(repository, name)
+	if name == "." && repository != "" {
+		p = repository // browsers drop a part that is a dot
 	}
-	return "/pulls/" + strings.Join(parts, "/") + "/" + strconv.Itoa(number)
+	if path.Clean("/"+p) != "/"+p {
+		return workspacePath(repository, name)
+	}
+	return "/drift/" + escapeParts(p)
+}
+
+// escapeParts escapes what is between a path's slashes.
+func escapeParts(p string) string {
+	parts := strings.Split(p, "/")
+	for i, part := range parts {
+		parts[i] = url.PathEscape(part)
+	}
+	return strings.Join(parts, "/")
 }
 
 func workspacePath(repository, name string) string {

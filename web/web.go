@@ -181,9 +181,13 @@ func (s *server) routes() http.Handler {
 	pages.HandleFunc("GET /runs/{id}/log", s.runLog)
 	pages.HandleFunc("GET /runs/{id}/events", s.runEvents)
 	pages.HandleFunc("GET /pulls/{path...}", s.pull)
+	pages.HandleFunc("GET /drift", s.driftList)
+	pages.HandleFunc("GET /drift/{path...}", s.driftHistory)
 	pages.HandleFunc("GET /api/runs", s.apiRuns)
 	pages.HandleFunc("GET /api/runs/{id}", s.apiRun)
 	pages.HandleFunc("GET /api/workspaces", s.apiWorkspaces)
+	pages.HandleFunc("GET /api/drift", s.apiDriftList)
+	pages.HandleFunc("GET /api/drift/{path...}", s.apiDrift)
 	pages.HandleFunc("GET /static/{name}", s.static)
 	pages.HandleFunc("/", s.notFound)
 
