@@ -167,7 +167,8 @@ func colour(diff string) []span {
 	return out
 }
 
-// words are how states, kinds and classes read on a page.
+// words are how states, kinds and classes read on a page. What the runner does
+// not know is cleaned as all else.
 func words(s string) string {
 	switch s {
 	case string(plan.CloudChange):
@@ -177,7 +178,7 @@ func words(s string) string {
 	case string(plan.CheckError):
 		return "check failed"
 	}
-	return strings.ReplaceAll(s, "_", " ")
+	return strings.ReplaceAll(clean(s), "_", " ")
 }
 
 func short(sha string) string {
