@@ -300,9 +300,11 @@ func (s *server) lookUpIgnored(ctx context.Context, all []standing) (more bool, 
 		if d.CheckRun == "" || len(d.Drift.Ignores) == 0 && !ruled[workspaceID(d.Repository, d.Name)] {
 			continue
 		}
-		if looked++; looked > maxLooked {
-			return true, nil
+		if looked == maxLooked {
+			more = true
+			continue
 		}
+		looked++
 		found, err := s.latestCheck(ctx, d.Repository, d.Name)
 		if err != nil {
 			return false, err
@@ -311,7 +313,7 @@ func (s *server) lookUpIgnored(ctx context.Context, all []standing) (more bool, 
 			d.Ignored = found.Drift.Ignored
 		}
 	}
-	return false, nil
+	return more, nil
 }
 
 // ruled are the workspaces whose configuration has rules for drift.

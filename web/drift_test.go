@@ -112,6 +112,17 @@ func TestDriftList(t *testing.T) {
 	}
 }
 
+// Checks are read for what rules leave alone, but not without end.
+func TestManyWorkspacesWithRules(t *testing.T) {
+	s := newSite(t, web.Config{})
+	for i := range 1001 {
+		s.workspace(fmt.Sprintf(`{"repository":"h/o/n","name":"w%04d","state":"in_sync","check_run":"R%d"}`, i, i))
+		s.record("drift", fmt.Sprintf(`{"repository":"h/o/n","name":"w%04d","ignores":[{"address":"a.b","reason":"r"}]}`, i))
+	}
+	s.record("drift", `{"repository":"h/o/n","name":"z","now":{"began":"2026-03-14T09:00:00Z","run":"R1","class":"cloud_change","ignored":[{"address":"a.b","reason":"r"}]}}`)
+	s.wants(s.page("/drift"), "not all drift that they leave alone was counted", "1 left alone by a rule")
+}
+
 func TestDriftListWithoutDrift(t *testing.T) {
 	s := newSite(t, web.Config{})
 	s.wants(s.page("/drift"), "Nothing is known yet", `<a href="/drift">Drift</a>`)
@@ -138,12 +149,12 @@ func TestDriftHistory(t *testing.T) {
 	s := contested(t, web.Config{})
 	s.run(store.Run{ID: "R5", Kind: store.KindDrift, State: store.Planned, Result: json.RawMessage(`{"drift":{"class":"cloud_change","checks":[{"address":"check.health","message":"it does not answer"}]}}`)})
 	page := s.page("/drift/" + repository + "/live/prod/vpc")
-	s.inOrder(page, "Contested since", "Drift: changed in the cloud", "Who did it", "Why it is not corrected", "Not written into the configuration",
+	s.inOrder(page, "Contested: something", "Drift: changed in the cloud", "Who did it", "Why it is not corrected", "Not written into the configuration",
 		"Checks of the configuration that fail", "Left alone by a rule", "Rules made in comments", "Corrections", "Earlier drift")
 	s.wants(page, `<a href="/runs/R5">by a check</a>`, "<code>&#34;large&#34;</code></td><td><code>&#34;small&#34;</code>", "<code>10.0.0.1</code></td><td><code>10.0.0.2</code>",
 		"was changed: tags.owner", "<code>smallcloud_disk.data</code> was deleted", "<code>output.address</code> has another value", "And 3 more.",
 		"mallory", "192.0.2.7", `href="https://cloud.example.com/events/1"`, "The next window opens at 22:00.",
-		"alice knows of it", "we look into it", "It has become another drift since.",
+		"Acknowledged by alice", "we look into it", "It has become another drift since.",
 		"the scanner writes it", "it is not in the configuration", "check.health", "it does not answer",
 		"autoscaler", "dave", "<b>ended</b>", "2026-03-10 00:00:00 UTC", `href="/runs/R6"`,
 		"smallcloud_server.old changed (a, b, c and 2 more), x.y deleted", "carol", "Holdfast corrected it.", `<a href="/runs/R4">the correction</a>`,
@@ -352,7 +363,7 @@ func TestCorrectRun(t *testing.T) {
 			"ignored":[{"address":"smallcloud_server.db","attributes":["tags.scan"],"reason":"the scanner writes it"}],"unexplained":["data.x.y"],"checks":[{"address":"check.health","message":"no answer"}]},
 		"gates":[{"name":"pull_requests","why":"Somebody works on this workspace: #7 would change it."}],"corrects":["smallcloud_server.web size"],"notes":["The rule that left a.b alone ended."]}`)})
 	page := s.page("/runs/R1")
-	s.wants(page, "<code>large</code></td><td><code>small</code>", "putting it right replaces it", "Left alone by a rule", "the scanner writes it", "data.x.y", "check.health", "no answer",
+	s.wants(page, `href="/drift/git.example.com/platform/infra/live/prod/vpc">history`, "<code>large</code></td><td><code>small</code>", "putting it right replaces it", "Left alone by a rule", "the scanner writes it", "data.x.y", "check.health", "no answer",
 		"Why it is not corrected", "#7 would change it.", "(pull requests)", "What the correction puts back", "smallcloud_server.web size", "The rule that left a.b alone ended.")
 	s.run(store.Run{ID: "R2", Kind: store.KindDrift, State: store.NoChanges, Result: json.RawMessage(`{"drift":{"class":"","ignored":[{"address":"a.b","reason":"known"}]}}`)})
 	s.wants(s.page("/runs/R2"), "In sync: the cloud is as Git says, but for what rules leave alone.", "known")
