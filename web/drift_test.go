@@ -101,7 +101,7 @@ func TestDriftList(t *testing.T) {
 		"smallcloud_server.web changed (size, tags.env, tags.owner), smallcloud_disk.data deleted, output.address changed and 3 more",
 		"mallory", "ec2:ModifyInstance", "and 1 more", `href="https://git.example.com/issues/12"`, `href="https://git.example.com/pulls/34"`,
 		"Contested: size was corrected", "(flap limit)", "3 h ago", "Known to alice: on purpose",
-		"The check failed 2 times. Next try: ", "14 Mar 12:10", "no credentials", "2 checks fail", "1 left alone by a rule", "4 days ago")
+		"The check failed 2 times. Next try: ", "14 Mar 12:10", "no credentials", "2 failing checks", "1 left alone by a rule", "4 days ago")
 
 	s.inOrder(s.page("/drift?state=overdue&state=contested"), "live/prod/vpc", "d-late")
 	s.lacks(s.page("/drift?state=overdue"), "live/prod/vpc", "c-unknown")
@@ -152,7 +152,7 @@ func TestDriftHistory(t *testing.T) {
 	s.inOrder(page, "Contested: something", "Drift: changed in the cloud", "Who did it", "Why it is not corrected", "Not written into the configuration",
 		"Checks of the configuration that fail", "Left alone by a rule", "Rules made in comments", "Corrections", "Earlier drift")
 	s.wants(page, `<a href="/runs/R5">by a check</a>`, "<code>&#34;large&#34;</code></td><td><code>&#34;small&#34;</code>", "<code>10.0.0.1</code></td><td><code>10.0.0.2</code>",
-		"was changed: tags.owner", "<code>smallcloud_disk.data</code> was deleted", "<code>output.address</code> has another value", "And 3 more.",
+		"was changed; also tags.owner", "<code>smallcloud_disk.data</code> was deleted", "<code>output.address</code> has another value", "And 3 more.",
 		"mallory", "192.0.2.7", `href="https://cloud.example.com/events/1"`, "The next window opens at 22:00.",
 		"Acknowledged by alice", "we look into it", "It has become another drift since.",
 		"the scanner writes it", "it is not in the configuration", "check.health", "it does not answer",
@@ -350,7 +350,7 @@ func TestOverviewShowsOverdue(t *testing.T) {
 	s.workspace(`{"repository":"` + repository + `","name":"a-drifted","state":"drifted"}`)
 	s.workspace(`{"repository":"` + repository + `","name":"z-late","state":"unknown","overdue":true,"checks":1,"failures":3,"retry_at":"2026-03-14T12:20:00Z"}`)
 	page := s.page("/")
-	s.inOrder(page, `<b>1</b> <span class="state overdue">overdue</span>`, ">z-late<", `<span class="state overdue">overdue</span>`, "1 check fails", "The check failed 3 times. Next try: ", "14 Mar 12:20",
+	s.inOrder(page, `<b>1</b> <span class="state overdue">overdue</span>`, ">z-late<", `<span class="state overdue">overdue</span>`, "1 failing check<", "The check failed 3 times. Next try: ", "14 Mar 12:20",
 		`href="/drift/git.example.com/platform/infra/z-late"`, ">a-drifted<")
 	s.wants(s.page("/api/workspaces"), `"overdue": true`, `"retry_at"`)
 	s.wants(s.page("/static/style.css"), ".overdue")
