@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"strings"
 	"time"
 
 	"github.com/robfig/cron/v3"
@@ -21,8 +22,8 @@ const maxJitter = 10 * time.Minute
 const (
 	// A scheduler looks at what changed on other nodes at least this often, and
 	// at everything that is stored at least every rescan.
-	lookEvery = 30 * time.Second
-	rescan    = 5 * time.Minute
+	lookEvery = time.Minute
+	rescan    = 10 * time.Minute
 	// leastPause is between two looks.
 	leastPause = time.Second
 )
@@ -39,6 +40,9 @@ func (r *Runner) Schedule(ctx context.Context) {
 			return
 		case <-pause.C:
 		case <-r.described:
+			for _, known := range s.repositories {
+				known.next = time.Time{}
+			}
 		}
 		next, err := s.look(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -61,14 +65,19 @@ func (r *Runner) ScheduleDue(ctx context.Context) error {
 type scheduler struct {
 	*Runner
 	repositories map[vcs.Repository]*scheduled
-	scanned      time.Time // when all records were last read
 }
 
 // scheduled is what a scheduler remembers of a repository.
 type scheduled struct {
 	version int64 // of the repository's record
 	known   repositoryRecord
-	wake    map[string]time.Time // by workspace
+	wake    map[string]time.Time // when each workspace is looked at next
+	// versions are those of the workspaces' records when they were last listed:
+	// another node may have changed when they are due.
+	versions map[string]int64
+	read     time.Time // when the repository's record was last read
+	scanned  time.Time // when its workspaces were last listed
+	next     time.Time // when there is something to do
 }
 
 // look queues what is due, and returns when something is due next.
@@ -78,65 +87,86 @@ func (s *scheduler) look(ctx context.Context) (next time.Time, err error) {
 	if err != nil {
 		return next, err
 	}
-	everything := now.Sub(s.scanned) >= rescan
 	next = now.Add(lookEvery)
 	for _, repo := range all {
-		rec, err := s.Store.Records.Get(ctx, "repository/"+repo.String())
-		if errors.Is(err, store.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return next, err
-		}
 		known := s.repositories[repo.Repository]
-		if known == nil || everything || known.version != rec.Version {
-			if known, err = s.scan(ctx, repo, rec, known); err != nil {
+		if known == nil || !known.next.After(now) {
+			if known, err = s.visit(ctx, repo, known, now); err != nil {
 				return next, err
 			}
 			s.repositories[repo.Repository] = known
-		} else if err := s.due(ctx, repo, known, now); err != nil {
-			return next, err
 		}
-		for _, at := range known.wake {
-			if at.Before(next) {
-				next = at
-			}
+		if known.next.Before(next) {
+			next = known.next
 		}
-	}
-	if everything {
-		s.scanned = now
 	}
 	return next, nil
 }
 
-// scan looks at all workspaces of a repository.
-func (s *scheduler) scan(ctx context.Context, repo Repository, rec store.Record, was *scheduled) (*scheduled, error) {
-	known := &scheduled{version: rec.Version, wake: map[string]time.Time{}}
-	if was != nil && was.version == rec.Version {
-		known.known = was.known
-	} else if err := json.Unmarshal(rec.Value, &known.known); err != nil {
-		return nil, fmt.Errorf("read %s: %w", rec.Key, err)
+// visit looks at what is due of one repository: at all of it where its
+// configuration is another one, or where that was not done for long.
+func (s *scheduler) visit(ctx context.Context, repo Repository, known *scheduled, now time.Time) (*scheduled, error) {
+	if known == nil {
+		known = &scheduled{wake: map[string]time.Time{}, versions: map[string]int64{}}
 	}
-	if known.known.Gone {
-		return known, nil
-	}
-	stored, err := ReadWorkspaces(ctx, s.Store.Records, repo.String()+"/")
-	if err != nil {
-		return nil, err
-	}
-	records := map[string]WorkspaceRecord{}
-	for _, w := range stored {
-		records[w.Name] = w
-	}
-	for _, w := range known.known.Workspaces {
-		if w.Drift.Schedule == "" || w.Problem != "" {
-			continue
-		}
-		if known.wake[w.Name], err = s.scheduleOne(ctx, repo, w, known.known.described(), records[w.Name]); err != nil {
+	if now.Sub(known.read) >= lookEvery || known.next.IsZero() {
+		if err := s.read(ctx, repo, known, now); err != nil {
 			return nil, err
 		}
 	}
+	if err := s.due(ctx, repo, known, now); err != nil {
+		return nil, err
+	}
+	known.next = now.Add(lookEvery)
+	for _, at := range known.wake {
+		if at.Before(known.next) {
+			known.next = at
+		}
+	}
 	return known, nil
+}
+
+// read brings what is remembered of a repository up to date. Workspaces that
+// changed are due at once.
+func (s *scheduler) read(ctx context.Context, repo Repository, known *scheduled, now time.Time) error {
+	rec, err := s.Store.Records.Get(ctx, "repository/"+repo.String())
+	if errors.Is(err, store.ErrNotFound) {
+		known.read = now
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if rec.Version != known.version {
+		known.version, known.known = rec.Version, repositoryRecord{}
+		if err := json.Unmarshal(rec.Value, &known.known); err != nil {
+			return fmt.Errorf("read %s: %w", rec.Key, err)
+		}
+		known.scanned = time.Time{}
+		clear(known.wake)
+		for _, w := range known.known.Workspaces {
+			if w.Drift.Schedule != "" && w.Problem == "" && !known.known.Gone {
+				known.wake[w.Name] = now
+			}
+		}
+	}
+	known.read = now
+	if now.Sub(known.scanned) < rescan {
+		return nil
+	}
+	prefix := workspaceName(repo.Repository, "")
+	stored, err := s.Store.Records.List(ctx, prefix)
+	if err != nil {
+		return err
+	}
+	for _, w := range stored {
+		name := strings.TrimPrefix(w.Key, prefix)
+		if _, scheduled := known.wake[name]; scheduled && known.versions[name] != w.Version {
+			known.versions[name], known.wake[name] = w.Version, now
+		}
+	}
+	known.scanned = now
+	return nil
 }
 
 // due looks at the workspaces of a repository whose time has come.
@@ -146,7 +176,7 @@ func (s *scheduler) due(ctx context.Context, repo Repository, known *scheduled, 
 		if !ok || at.After(now) {
 			continue
 		}
-		var rec WorkspaceRecord
+		var rec WorkspaceRecord // zero where it was never heard of
 		if _, err := s.load(ctx, workspaceName(repo.Repository, w.Name), &rec); err != nil {
 			return err
 		}
@@ -165,7 +195,7 @@ func (r *Runner) scheduleOne(ctx context.Context, repo Repository, w knownWorksp
 	now := r.Clock()
 	schedule, err := w.Drift.Cron()
 	if err != nil || schedule == nil {
-		return now.Add(rescan), nil // a Problem of the configuration, reported where that is read
+		return now.Add(24 * time.Hour), nil // a Problem of the configuration, reported where that is read
 	}
 	spread := seed(workspaceName(repo.Repository, w.Name))
 	if err := r.overdue(ctx, repo, w, schedule, rec, now); err != nil {
@@ -204,7 +234,7 @@ func (r *Runner) scheduleOne(ctx context.Context, repo Repository, w knownWorksp
 // nextLook is when a workspace may be due next: for its slot, its retry, or
 // because its last good check is too old.
 func nextLook(s cron.Schedule, freshness time.Duration, rec WorkspaceRecord, now time.Time, seed uint64) time.Time {
-	next := now.Add(rescan)
+	next := now.Add(24 * time.Hour) // what changes its record shows earlier
 	soonest := func(at time.Time) {
 		if !at.IsZero() && at.Before(next) {
 			next = at

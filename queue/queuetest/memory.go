@@ -144,7 +144,7 @@ func (m *Memory) first(now time.Time, c queue.Claim) *entry {
 				free = append(free, e) // has its place in group and bucket already
 			}
 		case e.State != queue.StateWaiting || e.RunAt.After(now):
-		case groups[e.Group] == nil || before(now, e, groups[e.Group]):
+		case groups[e.Group] == nil || ahead(e, groups[e.Group]):
 			groups[e.Group] = e
 		}
 	}
@@ -165,6 +165,14 @@ func (m *Memory) first(now time.Time, c queue.Claim) *entry {
 		}
 		return 1
 	})
+}
+
+// ahead is the order within a group: by priority, then by arrival.
+func ahead(a, b *entry) bool {
+	if a.Priority != b.Priority {
+		return a.Priority > b.Priority
+	}
+	return a.seq < b.seq
 }
 
 // before is the order of claims: what is overdue by its OverdueAt, then the

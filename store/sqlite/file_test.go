@@ -98,7 +98,7 @@ func TestOpenRefuses(t *testing.T) {
 				s.Close()
 				sqlOf(t, path, "PRAGMA user_version = 4711")
 			},
-			is: store.ErrNewer, want: []string{"schema version 4711", "knows 1"},
+			is: store.ErrNewer, want: []string{"schema version 4711", "knows 2"},
 		},
 		"another program's database": {
 			make: func(t *testing.T, path string) { sqlOf(t, path, "CREATE TABLE theirs (x)") },

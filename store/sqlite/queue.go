@@ -171,7 +171,7 @@ func (t *tx) settleGroup(group string) error {
 	}
 	if running := has; running {
 		has = false
-	} else if has, err = t.row("SELECT seq, lim FROM job WHERE grp = ? AND grp <> '' AND state = 1 ORDER BY rank, seq LIMIT 1",
+	} else if has, err = t.row("SELECT seq, lim FROM job WHERE grp = ? AND grp <> '' AND state = 1 ORDER BY priority DESC, seq LIMIT 1",
 		[]any{group}, &seq, &limit); err != nil {
 		return err
 	}

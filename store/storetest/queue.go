@@ -20,6 +20,7 @@ func RunQueue(t *testing.T, open func(t *testing.T) (a, b queue.Driver)) {
 		"Overdue":           (*suite).overdue,
 		"OverdueInGroup":    (*suite).overdueInGroup,
 		"OverdueAgain":      (*suite).overdueAgain,
+		"OverdueBehindCap":  (*suite).overdueBehindItsCap,
 		"Group":             (*suite).group,
 		"GroupFuture":       (*suite).groupFuture,
 		"KeyWaiting":        (*suite).keyWaiting,
@@ -216,9 +217,24 @@ func (s *suite) overdueInGroup() {
 	id := s.add(
 		queue.Job{Group: "g", Priority: queue.PriorityDrift, OverdueAt: at(time.Minute)},
 		queue.Job{Group: "g", Priority: queue.PriorityApply})
-	j := s.claims("overdue goes first in its group too", at(2*time.Minute), 10, id[0])
+	// It may be an overdue job that waits for room in its bucket: what is more
+	// important must not wait behind it.
+	j := s.claims("in a group priority decides, also over what is overdue", at(2*time.Minute), 10, id[1])
 	s.end(at(2*time.Minute), j[0], queue.Outcome{Done: true})
-	s.claims("then the other", at(2*time.Minute), 10, id[1])
+	s.claims("then the other", at(2*time.Minute), 10, id[0])
+}
+
+func (s *suite) overdueBehindItsCap() {
+	id := s.add(
+		queue.Job{Limit: "drift", Priority: queue.PriorityDrift},
+		queue.Job{Group: "g", Limit: "drift", Priority: queue.PriorityDrift, OverdueAt: at(time.Minute)},
+		queue.Job{Group: "g", Limit: "repo", Priority: queue.PriorityInteractive})
+	c := queue.Claim{Max: 10, Limits: map[string]int{"drift": 1}}
+	jobs := s.claimWith(start, c)
+	equal(s.T, "a check, and what goes before the other in its group", ids(jobs), []string{id[2], id[0]})
+	s.end(start, jobs[0], queue.Outcome{Done: true})
+	next := s.add(queue.Job{Group: "g", Limit: "repo", Priority: queue.PriorityInteractive})
+	equal(s.T, "the overdue check waits for room, and keeps nobody waiting", ids(s.claimWith(at(time.Hour), queue.Claim{Max: 10, Limits: map[string]int{"drift": 1}, Lease: lease})), append(next, id[0]))
 }
 
 func (s *suite) overdueAgain() {
