@@ -316,7 +316,9 @@ type found struct {
 	definition
 	at  place
 	via string
-	typ hclsyntax.Expression // a variable's type
+	typ hclsyntax.Expression // a variable's type; nil where it has none
+	// of a variable
+	isVar, notNull bool
 }
 
 func (p *proposer) lookupVar(s *scope, name string) (d found, next env, reason string) {
@@ -328,7 +330,7 @@ func (p *proposer) lookupVar(s *scope, name string) (d found, next env, reason s
 	if !declared {
 		return d, next, "var." + name + " is not in the configuration"
 	}
-	d = found{definition: def, at: place{kind: inDefault, mod: mod, name: name}, via: "var." + name, typ: mod.types[name]}
+	d = found{definition: def, at: place{kind: inDefault, mod: mod, name: name}, via: "var." + name, typ: mod.types[name], isVar: true, notNull: mod.notNull[name]}
 	next = env{scope: p.blank} // neither a default nor a variable file can refer to anything
 	if s.parent == nil {
 		v := p.vars[name]
@@ -347,7 +349,7 @@ func (p *proposer) lookupVar(s *scope, name string) (d found, next env, reason s
 	if s.closed != "" {
 		return d, next, s.closed
 	}
-	if a := s.call.Body.Attributes[name]; a != nil && !metaArguments[name] {
+	if a := s.call.Body.Attributes[name]; a != nil && !callArguments[name] {
 		d.definition = definition{s.call.file, a.Expr}
 		d.at = place{kind: inCall, mod: s.parent.mod, block: s.call, name: name}
 		d.via = "var." + name + " of " + s.call.name

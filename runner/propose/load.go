@@ -122,6 +122,7 @@ type module struct {
 	locals    map[string]definition
 	variables map[string]definition // the default; a nil expr where there is none
 	types     map[string]hclsyntax.Expression
+	notNull   map[string]bool // variables that take their default for null
 	// elsewhere says of "aws_x.name", "local.x", "var.x" and "module.x" why
 	// it cannot be edited although it is declared.
 	elsewhere map[string]string
@@ -172,16 +173,16 @@ func (p *proposer) module(dir string) *module {
 		return m
 	}
 	m := &module{dir: dir, resources: map[string]*block{}, calls: map[string]*block{}, locals: map[string]definition{},
-		variables: map[string]definition{}, types: map[string]hclsyntax.Expression{}, elsewhere: map[string]string{}}
+		variables: map[string]definition{}, types: map[string]hclsyntax.Expression{}, notNull: map[string]bool{}, elsewhere: map[string]string{}}
 	p.modules[dir] = m
 	for _, name := range slices.Sorted(maps.Keys(p.cfg.Files)) {
 		if path.Dir(name) != dir || strings.HasPrefix(path.Base(name), ".") {
 			continue
 		}
 		switch {
-		case strings.HasSuffix(name, ".tf.json"):
+		case strings.HasSuffix(name, ".tf.json"), strings.HasSuffix(name, ".tofu.json"):
 			p.loadJSON(m, name)
-		case strings.HasSuffix(name, ".tf"):
+		case isSource(name):
 			if f := p.file(name); f != nil {
 				m.load(f)
 			}
@@ -193,16 +194,22 @@ func (p *proposer) module(dir string) *module {
 // has reports whether the repository has the module at all.
 func (p *proposer) has(dir string) bool {
 	for name := range p.cfg.Files {
-		if path.Dir(name) == dir && (strings.HasSuffix(name, ".tf") || strings.HasSuffix(name, ".tf.json")) {
+		if path.Dir(name) == dir && isSource(strings.TrimSuffix(name, ".json")) {
 			return true
 		}
 	}
 	return false
 }
 
+// isSource reports whether a file is configuration in native syntax. Terraform
+// leaves *.tofu alone, but who has such files uses OpenTofu; what is declared in
+// both kinds is declared twice, and so refused.
+func isSource(name string) bool { return strings.HasSuffix(name, ".tf") || strings.HasSuffix(name, ".tofu") }
+
 // overrides reports whether Terraform merges the file over the others.
 func overrides(name string) bool {
-	base := strings.TrimSuffix(strings.TrimSuffix(path.Base(name), ".json"), ".tf")
+	base := strings.TrimSuffix(path.Base(name), ".json")
+	base = strings.TrimSuffix(strings.TrimSuffix(base, ".tf"), ".tofu")
 	return base == "override" || strings.HasSuffix(base, "_override")
 }
 
@@ -286,6 +293,11 @@ func (m *module) loadVariable(f *file, b *hclsyntax.Block, over bool) {
 	m.variables[name] = d
 	if a := b.Body.Attributes["type"]; a != nil {
 		m.types[name] = a.Expr
+	}
+	if a := b.Body.Attributes["nullable"]; a != nil {
+		v, _ := literal(a.Expr)
+		text, _ := scalarText(v)
+		m.notNull[name] = text != "true"
 	}
 }
 

@@ -18,9 +18,9 @@ import (
 
 // Config is a root module as the engine would read it.
 type Config struct {
-	// Files are path in the repository (slashes) → content: the *.tf and
-	// *.tfvars of the root module, its variable files, and the *.tf of all
-	// local modules. Files in JSON syntax are read, but never edited.
+	// Files are path in the repository (slashes) → content: the *.tf (and
+	// *.tofu) and *.tfvars of the root module, its variable files, and the *.tf
+	// of all local modules. Files in JSON syntax are read, but never edited.
 	Files map[string][]byte
 	// Dir is the root module's directory in the repository; "." for the root.
 	Dir string

@@ -79,7 +79,7 @@ func (m *module) collectBody(c collector, body *hclsyntax.Body) {
 			sub.owner = ownerForEach
 		case name == "for_each":
 			sub.owner = ownerCallForEach
-		case c.owner == ownerCall && metaArguments[name]:
+		case c.owner == ownerCall && callArguments[name]:
 			sub = collector{mod: c.mod, file: c.file, owner: ownerOther, opaque: true}
 		case c.owner == ownerCall:
 			sub.name = name
@@ -95,10 +95,17 @@ func (m *module) collectBody(c collector, body *hclsyntax.Body) {
 	}
 }
 
-// metaArguments belong to the engine, not to the resource or the module.
+// metaArguments belong to the engine, not to the resource. Resources do have
+// attributes such as version and source.
 var metaArguments = map[string]bool{
-	"count": true, "for_each": true, "provider": true, "providers": true, "depends_on": true,
-	"source": true, "version": true, "lifecycle": true, "provisioner": true, "connection": true,
+	"count": true, "for_each": true, "provider": true, "depends_on": true,
+	"lifecycle": true, "provisioner": true, "connection": true,
+}
+
+// callArguments belong to the engine, not to the called module.
+var callArguments = map[string]bool{
+	"count": true, "for_each": true, "providers": true, "depends_on": true,
+	"source": true, "version": true, "lifecycle": true,
 }
 
 func (m *module) collect(c collector, expr hclsyntax.Expression) {

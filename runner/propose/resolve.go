@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"holdfast/runner/plan"
@@ -27,8 +28,10 @@ type cursor struct {
 // typed is a variable's type that the value has to go through, and where in it
 // the cursor is.
 type typed struct {
-	expr hclsyntax.Expression
-	path []string
+	expr    hclsyntax.Expression // nil where it has no type
+	path    []string
+	notNull bool
+	via     string
 }
 
 // step goes one step deeper into the value.
@@ -117,6 +120,10 @@ func (p *proposer) literal(t target, c cursor, expr hclsyntax.Expression, want, 
 		p.refusef(t, "%s does not have the value that the plan has", c.via)
 		return
 	}
+	if reason := c.mistyped(want); reason != "" {
+		p.refuse(t, reason)
+		return
+	}
 	text := p.replacement(c, expr, src, want)
 	r := expr.Range()
 	p.request(t, c, request{
@@ -195,8 +202,8 @@ func (p *proposer) follow(t target, c cursor, expr hclsyntax.Expression, path []
 		c.hop = refID(c.file, root)
 	}
 	c.env, c.file, c.at, c.via = next, d.file, d.at, d.via
-	if d.typ != nil {
-		c.typed = append(slices.Clone(c.typed), typed{expr: d.typ})
+	if d.isVar {
+		c.typed = append(slices.Clone(c.typed), typed{expr: d.typ, notNull: d.notNull, via: d.via})
 	}
 	p.expr(t, c, d.expr, slices.Concat(rest, path), want, have)
 }
@@ -207,6 +214,10 @@ func (p *proposer) descendObject(t target, c cursor, e *hclsyntax.ObjectConsExpr
 			p.expr(t, c.step(path[0]), e.Items[i].ValueExpr, path[1:], want, have)
 			return
 		}
+	}
+	if kc := c.step(path[0]); len(path) == 1 && want != nil && kc.leftOut() && !slices.Contains(p.keys(c, e), nil) {
+		p.addKey(t, c, e, path[0], want, have)
+		return
 	}
 	p.refusef(t, "%s has no %s", cmpOr(c.via, "the configuration"), strings.Join(path, "."))
 }
@@ -316,6 +327,10 @@ func (p *proposer) addKey(t target, c cursor, e *hclsyntax.ObjectConsExpr, k str
 		p.refusef(t, "the type of %s has no such attribute", name)
 		return
 	}
+	if reason := kc.mistyped(want); reason != "" {
+		p.refuse(t, reason)
+		return
+	}
 	r := e.SrcRange
 	item := itemKeyText(c.file, e, k)
 	edit := Edit{Line: r.Start.Line, To: oneLine(want)}
@@ -366,46 +381,89 @@ func (p *proposer) dropKey(t target, c cursor, e *hclsyntax.ObjectConsExpr, i in
 // name, so that an added key would have no effect.
 func (c cursor) typeHas() (string, bool) {
 	for _, t := range c.typed {
-		if !typeHas(t.expr, t.path) {
-			return cmpOr(c.via, "the variable"), false
+		if _, ok := t.at(); !ok {
+			return t.via, false
 		}
 	}
 	return "", true
 }
 
-func typeHas(typ hclsyntax.Expression, path []string) bool {
-	for len(path) > 0 {
-		call, ok := unwrap(typ).(*hclsyntax.FunctionCallExpr)
-		if !ok || len(call.Args) == 0 {
-			return true // any, or a type that the plan has already judged
+// mistyped says why the types that the value goes through would not take
+// another value, or would make something else of it; "" where they do.
+func (c cursor) mistyped(v any) string {
+	for _, t := range c.typed {
+		typ, _ := t.at()
+		text, isScalar := scalarText(v)
+		switch word := hcl.ExprAsKeyword(typ.expr); {
+		case v == nil && (len(t.path) == 0 && t.notNull || typ.preset):
+			return t.via + " has a default that stands for null"
+		case v == nil:
+		case word == "number" && !(isScalar && isNumber(text)), word == "bool" && text != "true" && text != "false":
+			return t.via + " is a " + word
+		}
+	}
+	return ""
+}
+
+// typeExpr is a place in a variable's type.
+type typeExpr struct {
+	expr     hclsyntax.Expression // nil where nothing is known
+	optional bool                 // an attribute that may be left out
+	preset   bool                 // and then has a default
+}
+
+// at returns the type of where the cursor is; not ok where an object type has
+// no such attribute.
+func (t typed) at() (out typeExpr, ok bool) {
+	out.expr = t.expr
+	for path := t.path; ; {
+		if out.expr == nil {
+			return out, true
+		}
+		call, isCall := unwrap(out.expr).(*hclsyntax.FunctionCallExpr)
+		if isCall && call.Name == "optional" && len(call.Args) > 0 {
+			out = typeExpr{expr: call.Args[0], optional: true, preset: len(call.Args) > 1}
+			continue
+		}
+		if len(path) == 0 {
+			return out, true
+		}
+		if !isCall || len(call.Args) == 0 {
+			return typeExpr{}, true // any, or a type that the plan has already judged
 		}
 		switch call.Name {
-		case "optional":
-			typ = call.Args[0]
-			continue
 		case "map", "list", "set":
-			typ, path = call.Args[0], path[1:]
+			out, path = typeExpr{expr: call.Args[0]}, path[1:]
 			continue
 		case "object":
 		default:
-			return true
+			return typeExpr{}, true
 		}
-		obj, ok := call.Args[0].(*hclsyntax.ObjectConsExpr)
-		if !ok {
-			return true
+		obj, isObject := call.Args[0].(*hclsyntax.ObjectConsExpr)
+		if !isObject {
+			return typeExpr{}, true
 		}
-		attrs := map[string]hclsyntax.Expression{}
+		out = typeExpr{}
 		for _, item := range obj.Items {
-			if k, ok := literalKey(item.KeyExpr); ok {
-				attrs[k] = item.ValueExpr
+			if k, ok := literalKey(item.KeyExpr); ok && k == path[0] {
+				out.expr = item.ValueExpr
 			}
 		}
-		if attrs[path[0]] == nil {
-			return false
+		if out.expr == nil {
+			return out, false
 		}
-		typ, path = attrs[path[0]], path[1:]
+		path = path[1:]
 	}
-	return true
+}
+
+// leftOut reports whether what a variable's type has by default stands here.
+func (c cursor) leftOut() bool {
+	for _, t := range c.typed {
+		if typ, ok := t.at(); ok && typ.optional {
+			return true
+		}
+	}
+	return false
 }
 
 // tuple edits the elements of a list; false where it has to be replaced as a
