@@ -253,5 +253,47 @@ func asSet(have, want []any, of []int) (a alignment) {
 		a.pairs = append(a.pairs, pair{i, of[i], a.inserted[0].want})
 		a.removed, a.inserted = nil, nil
 	}
+	for len(a.removed) > 0 && len(a.inserted) > 0 {
+		i, j := a.closest(have, want, of)
+		if i < 0 {
+			break
+		}
+		src := a.removed[i]
+		a.pairs = append(a.pairs, pair{src, of[src], a.inserted[j].want})
+		a.removed, a.inserted = slices.Delete(a.removed, i, i+1), slices.Delete(a.inserted, j, j+1)
+	}
 	return a
+}
+
+// closest returns which of the objects that are gone has most in common with
+// which of the new ones: at least half of what they say, or it is another one.
+func (a alignment) closest(have, want []any, of []int) (removed, inserted int) {
+	removed, inserted, best := -1, -1, 0
+	for i, src := range a.removed {
+		for j, in := range a.inserted {
+			common, all := overlap(have[of[src]], want[in.want])
+			if common > best && 2*common >= all {
+				removed, inserted, best = i, j, common
+			}
+		}
+	}
+	return removed, inserted
+}
+
+// overlap counts the members of two objects that are not empty in both, and
+// those of them that are equal.
+func overlap(a, b any) (common, all int) {
+	x, _ := a.(map[string]any)
+	y, _ := b.(map[string]any)
+	for _, k := range unionKeys(x, y) {
+		switch {
+		case empty(x[k]) && empty(y[k]):
+		case plan.Equal(x[k], y[k]):
+			common++
+			all++
+		default:
+			all++
+		}
+	}
+	return common, all
 }

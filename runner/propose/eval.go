@@ -140,8 +140,14 @@ func (p *proposer) eval(e env, expr hclsyntax.Expression, depth int) any {
 	case *hclsyntax.BinaryOpExpr:
 		return p.evalComparison(e, x, depth)
 	case *hclsyntax.FunctionCallExpr:
-		if x.Name == "toset" && len(x.Args) == 1 && !x.ExpandFinal {
+		if len(x.Args) != 1 || x.ExpandFinal {
+			return plan.Unknown{}
+		}
+		switch x.Name {
+		case "toset":
 			return toSet(p.eval(e, x.Args[0], depth+1))
+		case "length":
+			return length(p.eval(e, x.Args[0], depth+1))
 		}
 	case *hclsyntax.ScopeTraversalExpr, *hclsyntax.RelativeTraversalExpr, *hclsyntax.IndexExpr:
 		return p.evalRef(e, expr, depth)
@@ -184,6 +190,22 @@ func (p *proposer) evalComparison(e env, x *hclsyntax.BinaryOpExpr, depth int) a
 		return plan.Unknown{}
 	}
 	return (s == t) == (x.Op == hclsyntax.OpEqual)
+}
+
+// length is that of what is no string, of which Unicode knows several.
+func length(v any) any {
+	n := 0
+	switch v := v.(type) {
+	case []any:
+		n = len(v)
+	case set:
+		n = len(v)
+	case map[string]any:
+		n = len(v)
+	default:
+		return plan.Unknown{}
+	}
+	return json.Number(stepText(n))
 }
 
 func toSet(v any) any {

@@ -120,7 +120,11 @@ func (l *listing) remove(i int) {
 	}
 	c, ok := l.comma(s.end)
 	if !ok {
-		l.replace(s.start, s.end, "")
+		start := s.start
+		if l.endsLine(s.end) && l.blanksAfter(s.end) < len(l.src) && l.src[l.blanksAfter(s.end)] == '\n' {
+			start = l.blanksBefore(start)
+		}
+		l.replace(start, s.end, "")
 		return
 	}
 	if l.blanksAfter(s.end) == c.Start.Byte {

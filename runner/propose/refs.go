@@ -40,6 +40,7 @@ type ref struct {
 	name   string   // the local's name, or the call's argument
 	pos    []string // where in the owner's value the reference's value is
 	opaque bool     // it is not known where
+	length bool     // only how many elements it has is used
 }
 
 func refID(f *file, e *hclsyntax.ScopeTraversalExpr) string {
@@ -55,6 +56,7 @@ type collector struct {
 	name   string
 	pos    []string
 	opaque bool
+	length bool
 }
 
 func (c collector) at(step string) collector {
@@ -109,6 +111,11 @@ var callArguments = map[string]bool{
 }
 
 func (m *module) collect(c collector, expr hclsyntax.Expression) {
+	switch expr.(type) {
+	case *hclsyntax.ScopeTraversalExpr, *hclsyntax.RelativeTraversalExpr, *hclsyntax.IndexExpr:
+	default:
+		c.length = false
+	}
 	switch e := expr.(type) {
 	case *hclsyntax.ParenthesesExpr:
 		m.collect(c, e.Expression)
@@ -128,16 +135,20 @@ func (m *module) collect(c collector, expr hclsyntax.Expression) {
 			m.collect(c.at(stepText(i)), sub)
 		}
 	case *hclsyntax.FunctionCallExpr:
+		sub := c.hidden()
+		sub.length = e.Name == "length" && len(e.Args) == 1
 		for _, arg := range e.Args {
-			m.collect(c.hidden(), arg)
+			m.collect(sub, arg)
 		}
 	case *hclsyntax.ScopeTraversalExpr, *hclsyntax.RelativeTraversalExpr, *hclsyntax.IndexExpr:
 		root, steps, ok := chain(expr)
 		if !ok {
+			c.length = false
 			m.collectAll(c.hidden(), expr)
 			return
 		}
 		m.add(c, root, steps)
+		c.length = false
 		for _, s := range steps {
 			if s.expr != nil {
 				m.collect(c.hidden(), s.expr)
@@ -166,7 +177,7 @@ func (m *module) add(c collector, root *hclsyntax.ScopeTraversalExpr, steps []st
 		return
 	}
 	r := &ref{id: refID(c.file, root), where: fmt.Sprintf("%s:%d", c.file.path, root.SrcRange.Start.Line),
-		root: name, steps: steps, owner: c.owner, block: c.block, name: c.name, pos: c.pos, opaque: c.opaque}
+		root: name, steps: steps, owner: c.owner, block: c.block, name: c.name, pos: c.pos, opaque: c.opaque, length: c.length}
 	if c.block != nil {
 		c.block.refs = append(c.block.refs, r)
 	}

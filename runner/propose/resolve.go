@@ -216,7 +216,11 @@ func (p *proposer) descendObject(t target, c cursor, e *hclsyntax.ObjectConsExpr
 		}
 	}
 	if kc := c.step(path[0]); len(path) == 1 && want != nil && kc.leftOut() && !slices.Contains(p.keys(c, e), nil) {
-		p.addKey(t, c, e, path[0], want, have)
+		if reason := concealed(have); reason != "" {
+			p.refuse(t, reason)
+			return
+		}
+		p.addKey(t, c, e, path[0], want, nil)
 		return
 	}
 	p.refusef(t, "%s has no %s", cmpOr(c.via, "the configuration"), strings.Join(path, "."))
@@ -399,7 +403,7 @@ func (c cursor) mistyped(v any) string {
 			return t.via + " has a default that stands for null"
 		case v == nil:
 		case word == "number" && !(isScalar && isNumber(text)), word == "bool" && text != "true" && text != "false":
-			return t.via + " is a " + word
+			return t.via + " takes a " + word + " there"
 		}
 	}
 	return ""

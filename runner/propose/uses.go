@@ -156,6 +156,14 @@ func (w *walk) ref(s *scope, r *ref, steps []step, path []string) {
 		w.block("it is used in too many ways")
 		return
 	}
+	if r.length {
+		// An element's value does not matter, and a key that is added does. What
+		// is not clear may be either.
+		rest, touches := w.touch(env{scope: s}, steps, path)
+		if !touches || len(rest) > 1 || len(rest) == 1 && !w.shape {
+			return
+		}
+	}
 	switch r.owner {
 	case ownerResource:
 		keys, known := w.p.instances(r.block, s)

@@ -175,6 +175,13 @@ func complete(src, v any) bool {
 	if !same(src, v) {
 		return false
 	}
+	if s, ok := src.(set); ok {
+		src = []any(s)
+	}
+	if s, ok := src.([]any); ok {
+		l, _ := v.([]any)
+		return slices.EqualFunc(s, l, complete)
+	}
 	s, ok := src.(map[string]any)
 	m, ok2 := v.(map[string]any)
 	if !ok || !ok2 {
