@@ -242,6 +242,59 @@ resource "smallcloud_server" "new" { name = "new" }`,
 }`,
 	},
 	{
+		// Git and the cloud have each their own size, and neither was applied.
+		name: "unapplied_commit_of_what_drifted", before: web, class: CloudChange, fresh: UnappliedCommit,
+		hand: func(h hand, c *smallcloud.Cloud) { h.set(c, "server", "web", "size", "xl") },
+		commit: `resource "smallcloud_server" "web" {
+  name = "web"
+  size = "medium"
+  tags = { env = "prod" }
+}`,
+	},
+	{
+		name: "unapplied_commit_of_what_is_gone", before: web, class: CloudChange, fresh: UnappliedCommit,
+		hand: func(h hand, c *smallcloud.Cloud) { h.delete(c, "server", "web") },
+		commit: `resource "smallcloud_server" "web" {
+  name = "web"
+  size = "medium"
+  tags = { env = "prod" }
+}`,
+	},
+	{
+		// The change uses all instances of what drifted.
+		name: "consequence_of_instances", before: `resource "smallcloud_server" "web" {
+  for_each = toset(["a", "b"])
+  name     = each.key
+  lifecycle { ignore_changes = [size] }
+}
+resource "smallcloud_server" "copy" {
+  name = "copy"
+  size = join(",", [for s in smallcloud_server.web : coalesce(s.size, "none")])
+}`, class: CloudChange, fresh: CloudChange,
+		hand: func(h hand, c *smallcloud.Cloud) { h.set(c, "server", "b", "size", "xl") },
+	},
+	{
+		// What follows a drift has churn of its own.
+		name: "consequence_with_churn", before: `resource "smallcloud_server" "web" {
+  name = "web"
+  lifecycle { ignore_changes = [size] }
+}
+resource "smallcloud_server" "copy" {
+  name  = "copy"
+  churn = "true"
+  size  = smallcloud_server.web.size
+}`, class: CloudChange, fresh: CloudChange,
+		hand: func(h hand, c *smallcloud.Cloud) { h.set(c, "server", "web", "size", "xl") },
+	},
+	{
+		name: "dependent_of_what_is_gone", before: `resource "smallcloud_server" "web" { name = "web" }
+resource "smallcloud_server" "user" {
+  name = "user"
+  tags = { server = smallcloud_server.web.id }
+}`, class: CloudChange, fresh: CloudChange,
+		hand: func(h hand, c *smallcloud.Cloud) { h.delete(c, "server", "web") },
+	},
+	{
 		// Nobody asks for it any more, and it is gone.
 		name: "gone_from_both", before: web + "\n" + `resource "smallcloud_network" "main" {
   name = "main"

@@ -5,7 +5,9 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -29,11 +31,13 @@ const (
 //
 // Otherwise the plan may show both. A change counts as made in the cloud where
 // every attribute that it would write is one that the refresh found to differ
-// (resource_drift), where it makes again what the refresh found gone, or where
-// the refresh itself saw nothing at that resource but found something that the
-// change depends on (relevant_attributes). As soon as one change is not
-// explained so the class is UnappliedCommit, because correcting would apply
-// that commit; the resources changed in the cloud are named all the same.
+// (resource_drift) and gets back the value that the state had, where it makes
+// again what the refresh found gone, as it was, or where the refresh itself saw
+// nothing at those attributes but found something elsewhere that the plan
+// depends on (relevant_attributes). What is imported is asked for by a commit.
+// As soon as one change is not explained so the class is UnappliedCommit,
+// because correcting would apply that commit; the resources changed in the
+// cloud are named all the same.
 //
 // Drift that no change follows from is ProviderNoise: the configuration is
 // satisfied with it, be it churn of computed values or an attribute under
@@ -97,13 +101,13 @@ func (p *Plan) changesReport(applied bool, drift map[string]Change) DriftReport 
 	for _, i := range p.Invocations {
 		report.Unexplained = append(report.Unexplained, i.Address)
 	}
-	relevant := p.relevantDrift()
 	seen := map[string]bool{}
 	for _, c := range p.Changes {
 		d, drifts := drift[c.Address]
 		if !drifts && c.Previous != "" {
 			d, drifts = drift[c.Previous]
 		}
+		relevant := p.relevantDrift(d.Address)
 		if !c.explained(d, drifts, relevant) {
 			commit = true
 		}
@@ -126,11 +130,17 @@ func (p *Plan) changesReport(applied bool, drift map[string]Change) DriftReport 
 	return report
 }
 
-// relevantDrift reports whether something drifted that changes elsewhere
-// depend on.
-func (p *Plan) relevantDrift() bool {
+// relevantDrift reports whether something drifted that changes depend on, at
+// another address than the given one.
+func (p *Plan) relevantDrift(but string) bool {
 	for _, d := range p.Drift {
+		if d.Address == but {
+			continue
+		}
 		for _, r := range p.Relevant {
+			if whole, ok := strings.CutPrefix(d.Address, r); ok && strings.HasPrefix(whole, "[") {
+				return true // all instances are
+			}
 			rest, ok := strings.CutPrefix(r, d.Address)
 			if !ok {
 				continue
@@ -154,38 +164,181 @@ func within(path, ancestor string) bool {
 }
 
 // explained reports whether the change undoes what d says was changed in the
-// cloud, or follows from what was.
+// cloud, or follows from what was. relevant says that something drifted
+// elsewhere which the plan depends on.
 func (c Change) explained(d Change, drifts, relevant bool) bool {
-	switch c.Action {
-	case Move, Import, Forget, ReplaceForget:
-		return false // blocks of the configuration ask for these
-	case Create:
-		return drifts && d.Action == Delete
-	case Update, Replace, ReplaceCreateFirst:
-		if !drifts {
-			return relevant
-		}
-		mine := c.changed()
-		return len(mine) > 0 && covered(mine, d.changed())
+	switch {
+	case c.imports():
+		return false // a block of the configuration asks for it, as for moves and the like
+	case c.Action == Create:
+		return drifts && d.Action == Delete && c.again(d)
+	case !c.updates():
+		return false
 	}
-	return false
+	return drifts && c.restores(d) || relevant && !(drifts && c.meets(d))
 }
 
 // undoes reports whether the change does nothing but put back what the refresh
 // found changed. One that follows another resource's drift does not: it would
 // spread that drift, but for values that are known only after the apply.
 func (c Change) undoes(d Change, drifts, relevant bool) bool {
-	switch c.Action {
-	case Create:
-		return drifts && d.Action == Delete
-	case Update, Replace, ReplaceCreateFirst:
-		mine := c.changed()
-		if drifts && len(mine) > 0 {
-			return covered(mine, d.changed())
+	switch {
+	case c.imports():
+		return false
+	case c.Action == Create:
+		return drifts && d.Action == Delete && c.again(d)
+	case !c.updates():
+		return false
+	}
+	return drifts && c.restores(d) || relevant && len(c.deltas()) == 0
+}
+
+func (c Change) imports() bool { return c.Import != "" || len(c.Importing) > 0 }
+
+func (c Change) updates() bool {
+	return c.Action == Update || c.Action == Replace || c.Action == ReplaceCreateFirst
+}
+
+// meets reports whether an attribute that the change would write drifted.
+func (c Change) meets(d Change) bool {
+	theirs := d.changed()
+	return slices.ContainsFunc(c.changed(), func(path string) bool { return covered([]string{path}, theirs) })
+}
+
+// restores reports whether everything that the change would write drifted, and
+// gets the value that it had before: where Git says something new by now, a
+// commit was not applied.
+func (c Change) restores(d Change) bool {
+	mine, theirs := c.deltas(), d.changed()
+	was, _ := d.Values()
+	_, after := c.Values()
+	for _, m := range mine {
+		if !covered([]string{m.path}, theirs) || !alike(lookup(was, m.steps), lookup(after, m.steps)) {
+			return false
 		}
-		return len(mine) == 0 && relevant
+	}
+	return len(mine) > 0
+}
+
+// again reports whether the change makes what d lost, and says nothing new.
+func (c Change) again(d Change) bool {
+	before, _ := d.Values()
+	_, after := c.Values()
+	was, _ := before.(map[string]any)
+	object, _ := after.(map[string]any)
+	for k, v := range object {
+		if !blank(v) && !alike(was[k], v) {
+			return false
+		}
+	}
+	return true
+}
+
+// lookup returns what a path leads to; what hides the place stands for it.
+func lookup(v any, path Path) any {
+	for _, step := range path {
+		switch c := v.(type) {
+		case map[string]any:
+			k, _ := step.(string)
+			v = c[k]
+		case []any:
+			i, ok := step.(int)
+			if !ok || i < 0 || i >= len(c) {
+				return nil
+			}
+			v = c[i]
+		case Unknown:
+			return v
+		case Sensitive:
+			v = lookup(decode(json.RawMessage(c.canonical)), Path{step})
+		default:
+			return nil
+		}
+	}
+	return v
+}
+
+// alike reports whether a provider may mean the same by both: they tell what
+// is not set from what is empty as little as the spelling of JSON, and the
+// engine converts between numbers and strings. What is unknown is like
+// anything.
+func alike(a, b any) bool {
+	a, b = open(a), open(b)
+	_, unknown := a.(Unknown)
+	_, unknown2 := b.(Unknown)
+	if unknown || unknown2 || blank(a) && blank(b) || equal(a, b) {
+		return true
+	}
+	switch x := a.(type) {
+	case map[string]any:
+		y, ok := b.(map[string]any)
+		for k := range y {
+			if _, there := x[k]; !there && !blank(y[k]) {
+				return false
+			}
+		}
+		for k := range x {
+			if !ok || !alike(x[k], y[k]) {
+				return false
+			}
+		}
+		return ok
+	case []any:
+		y, ok := b.([]any)
+		return ok && slices.EqualFunc(x, y, alike)
+	}
+	s, ok := scalar(a)
+	t, ok2 := scalar(b)
+	return ok && ok2 && (s == t || sameDocument(s, t))
+}
+
+func open(v any) any {
+	if s, ok := v.(Sensitive); ok {
+		return decode(json.RawMessage(s.canonical))
+	}
+	return v
+}
+
+// blank reports whether v is how a provider writes that nothing is set.
+func blank(v any) bool {
+	switch v := v.(type) {
+	case nil:
+		return true
+	case bool:
+		return !v
+	case string:
+		return v == ""
+	case json.Number:
+		return v == "0"
+	case []any:
+		return len(v) == 0
+	case map[string]any:
+		return len(v) == 0
 	}
 	return false
+}
+
+func scalar(v any) (string, bool) {
+	switch v := v.(type) {
+	case string:
+		return v, true
+	case bool:
+		return strconv.FormatBool(v), true
+	case json.Number:
+		return string(v), true
+	}
+	return "", false
+}
+
+func sameDocument(a, b string) bool {
+	document := func(s string) any {
+		if !strings.HasPrefix(strings.TrimSpace(s), "{") && !strings.HasPrefix(strings.TrimSpace(s), "[") || !json.Valid([]byte(s)) {
+			return nil
+		}
+		return decode(json.RawMessage(s))
+	}
+	x, y := document(a), document(b)
+	return x != nil && equal(x, y)
 }
 
 // covered reports whether each path is one of the others, above or below one.
@@ -244,7 +397,7 @@ func drifted(d Change) DriftedResource {
 func (o Output) drifted() DriftedResource {
 	before, after := o.Values()
 	r := DriftedResource{Address: "output." + o.Name, Change: driftChanged}
-	r.set([]delta{{"", before, after}})
+	r.set([]delta{{nil, "", before, after}})
 	r.Attributes = nil // it has none
 	return r
 }
@@ -314,6 +467,9 @@ func (r DriftReport) Digest(key []byte) string {
 	for _, d := range r.Resources {
 		mac.Write(encode([]any{d.Address, d.Change, string(d.Action), string(d.Canonical)}))
 	}
+	if runs := r.runs(); len(runs) > 0 {
+		mac.Write(encode([]any{"runs", strings.Join(runs, "\n")}))
+	}
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
@@ -325,7 +481,7 @@ func (r DriftReport) Without(covers func(address, attribute string) (why string,
 	if r.Class != CloudChange && r.Class != OutputOnly {
 		return r
 	}
-	out := r
+	out, runs := r, r.runs()
 	out.Resources = nil
 	for _, d := range r.Resources {
 		rest, ignored := d.without(covers)
@@ -334,8 +490,18 @@ func (r DriftReport) Without(covers func(address, attribute string) (why string,
 			out.Resources = append(out.Resources, *rest)
 		}
 	}
-	if len(out.Resources) == 0 {
+	if len(out.Resources) == 0 && len(runs) == 0 {
 		out.Class, out.Unexplained = InSync, nil
+	}
+	return out
+}
+
+// runs returns what would run beside the changes of resources.
+func (r DriftReport) runs() (out []string) {
+	for _, address := range r.Unexplained {
+		if !slices.ContainsFunc(r.Resources, func(d DriftedResource) bool { return d.Address == address }) {
+			out = append(out, address)
+		}
 	}
 	return out
 }
@@ -394,6 +560,7 @@ func (d DriftedResource) without(covers func(address, attribute string) (string,
 
 // delta is an attribute that a change gives another value.
 type delta struct {
+	steps         Path
 	path          string
 	before, after any
 }
@@ -416,9 +583,10 @@ func (c Change) deltas() []delta {
 	var out []delta
 	changedPaths(nil, before, after, &out)
 	for _, raw := range c.Replace {
-		if path := ParsePath(raw).String(); !bytes.Equal(raw, []byte("null")) && path != "" {
+		steps := ParsePath(raw)
+		if path := steps.String(); !bytes.Equal(raw, []byte("null")) && path != "" {
 			if !slices.ContainsFunc(out, func(d delta) bool { return within(d.path, path) }) {
-				out = append(out, delta{path, nil, Unknown{}})
+				out = append(out, delta{steps, path, nil, Unknown{}})
 			}
 		}
 	}
@@ -453,6 +621,6 @@ func changedPaths(path Path, before, after any, out *[]delta) {
 		}
 	}
 	if len(path) > 0 {
-		*out = append(*out, delta{path.String(), before, after})
+		*out = append(*out, delta{path, path.String(), before, after})
 	}
 }

@@ -1,6 +1,9 @@
 package plan
 
-import "slices"
+import (
+	"bytes"
+	"slices"
+)
 
 // Smaller reports whether now is a part of what was: every change that it makes
 // is one that was has too, with the same values or fewer of them, and something
@@ -9,11 +12,11 @@ import "slices"
 // It is what a drift check's plan is compared with after the cloud's values were
 // written into the configuration. Outputs are left out of it: they follow.
 func Smaller(was, now *Plan) (smaller bool, left string) {
+	if now != nil && (now.Errored || now.Incomplete) {
+		return false, "the plan is not complete"
+	}
 	if now == nil || now.Empty() {
 		return was != nil && !was.Empty(), ""
-	}
-	if now.Errored || now.Incomplete {
-		return false, "the plan is not complete"
 	}
 	before := map[string]Change{}
 	if was != nil {
@@ -27,7 +30,7 @@ func Smaller(was, now *Plan) (smaller bool, left string) {
 	fewer := was != nil && len(now.Changes) < len(was.Changes)
 	for _, c := range now.Changes {
 		b, ok := before[c.Address]
-		if !ok || c.Previous != b.Previous || c.Type != b.Type {
+		if !ok || c.Previous != b.Previous || c.Type != b.Type || c.Import != b.Import || !bytes.Equal(c.Importing, b.Importing) {
 			return false, c.Address + " would be " + c.Action.phrase()
 		}
 		if c.Action != b.Action && !(c.Action == Update && (b.Action == Replace || b.Action == ReplaceCreateFirst)) {
@@ -41,7 +44,42 @@ func Smaller(was, now *Plan) (smaller bool, left string) {
 				return false, c.Address + " would get another " + d.path
 			}
 		}
+		if path, ok := newlyUnknown(b, c); ok {
+			return false, c.Address + " would get another " + path
+		}
 		fewer = fewer || len(has) < len(had) || c.Action != b.Action
 	}
 	return fewer, ""
+}
+
+// newlyUnknown returns what only the apply of now would tell, and what was
+// known with was.
+func newlyUnknown(was, now Change) (path string, ok bool) {
+	var before, after []string
+	_, v := was.Values()
+	unknowns(nil, v, &before)
+	_, v = now.Values()
+	unknowns(nil, v, &after)
+	slices.Sort(after)
+	for _, path := range after {
+		if !slices.ContainsFunc(before, func(b string) bool { return within(path, b) }) {
+			return path, true
+		}
+	}
+	return "", false
+}
+
+func unknowns(path Path, v any, out *[]string) {
+	switch v := v.(type) {
+	case Unknown:
+		*out = append(*out, path.String())
+	case map[string]any:
+		for k, child := range v {
+			unknowns(path.with(k), child, out)
+		}
+	case []any:
+		for i, child := range v {
+			unknowns(path.with(i), child, out)
+		}
+	}
 }

@@ -204,7 +204,9 @@ func (p *proposer) has(dir string) bool {
 // isSource reports whether a file is configuration in native syntax. Terraform
 // leaves *.tofu alone, but who has such files uses OpenTofu; what is declared in
 // both kinds is declared twice, and so refused.
-func isSource(name string) bool { return strings.HasSuffix(name, ".tf") || strings.HasSuffix(name, ".tofu") }
+func isSource(name string) bool {
+	return strings.HasSuffix(name, ".tf") || strings.HasSuffix(name, ".tofu")
+}
 
 // overrides reports whether Terraform merges the file over the others.
 func overrides(name string) bool {
