@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 
@@ -140,8 +141,16 @@ func (ed *editor) finish() ([]byte, bool) {
 	if ed.bom {
 		text = slices.Concat(bom, text)
 	}
-	_, problem := parse(ed.path, text)
-	return text, problem == ""
+	f, problem := parse(ed.path, text)
+	return text, problem == "" && sameOutline(ed.body, f.body)
+}
+
+// sameOutline reports whether two files have the same blocks at the top, and
+// attributes of the same names: no edit makes or removes those.
+func sameOutline(a, b *hclsyntax.Body) bool {
+	return slices.EqualFunc(a.Blocks, b.Blocks, func(x, y *hclsyntax.Block) bool {
+		return x.Type == y.Type && slices.Equal(x.Labels, y.Labels)
+	}) && slices.Equal(slices.Sorted(maps.Keys(a.Attributes)), slices.Sorted(maps.Keys(b.Attributes)))
 }
 
 // token returns the index of the first token at or after an offset.

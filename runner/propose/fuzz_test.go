@@ -556,6 +556,12 @@ func (g *generator) expr(scope []named, indent string) (string, any) {
 		return "[" + n.ref + ", \"l\"]", []any{n.value, "l"}
 	case g.IntN(15) == 0:
 		return "(" + n.ref + ")", n.value
+	case g.IntN(20) == 0:
+		return n.ref + " == \"s\" ? 1 : 2", nil
+	case g.IntN(20) == 0:
+		return "length([" + n.ref + "])", nil
+	case g.IntN(20) == 0:
+		return "{ for k, v in { a = " + n.ref + " } : k => v }", nil
 	case isMap && len(m) == 0:
 		return n.ref, n.value
 	}
@@ -634,7 +640,16 @@ func (g *generator) resources(b *strings.Builder, scope []named) {
 	for i := range 1 + g.IntN(3) {
 		fmt.Fprintf(b, "resource \"x_r\" \"r%d\" {\n", i)
 		own := scope
-		switch g.IntN(6) {
+		switch g.IntN(8) {
+		case 3:
+			for _, n := range scope {
+				m, _ := n.value.(map[string]any)
+				if len(m) > 0 {
+					fmt.Fprintf(b, "  for_each = %s\n", n.ref)
+					own = append(slices.Clone(own), named{"each.value", nil}, named{"each.value", nil}, named{n.ref + "[each.key]", nil})
+					break
+				}
+			}
 		case 0:
 			m := map[string]any{"one": g.object(1), "t.wo": g.object(1)}
 			fmt.Fprintf(b, "  for_each = %s\n", g.text(m, "  "))

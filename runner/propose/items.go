@@ -88,7 +88,7 @@ func (l *listing) findTail() {
 func (l *listing) lastOfLine(i int) (after int, ok bool) {
 	end := l.spans[i].end
 	if c, ok := l.comma(end); ok {
-		if bytes.Contains(l.src[end:c.Start.Byte], []byte("\n")) {
+		if bytes.Contains(l.src[end:c.Start.Byte], []byte("\n")) && !l.heredoc(i) {
 			return 0, false
 		}
 		end = c.End.Byte
@@ -97,6 +97,13 @@ func (l *listing) lastOfLine(i int) (after int, ok bool) {
 		return 0, false
 	}
 	return l.afterLine(end), true
+}
+
+// heredoc reports whether item i ends in a heredoc, after which there must be
+// nothing on the line.
+func (l *listing) heredoc(i int) bool {
+	n := l.token(l.spans[i].end)
+	return n > 0 && l.tokens[n-1].Type == hclsyntax.TokenCHeredoc
 }
 
 func (l *listing) remove(i int) {
@@ -178,7 +185,7 @@ func (l *listing) addLines(after, at int, inserts []insert) {
 	}
 	if !has && !l.object && !l.gone[after] {
 		comma := ","
-		if bytes.Contains(l.src[s.start:s.end], []byte("<<")) {
+		if l.heredoc(after) {
 			comma = "\n" + indent + "," // nothing may follow a heredoc's end
 		}
 		l.insert(s.end, comma)
@@ -226,7 +233,11 @@ func (l *listing) addInline(after int, inserts []insert) {
 	text := strings.Join(parts, ", ")
 	for i := after; i >= 0; i-- {
 		if !l.gone[i] {
-			l.insert(l.spans[i].end, ", "+text)
+			comma := ", "
+			if l.heredoc(i) {
+				comma = "\n, "
+			}
+			l.insert(l.spans[i].end, comma+text)
 			return
 		}
 	}
