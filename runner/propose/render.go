@@ -125,8 +125,9 @@ func itemKeyText(f *file, e *hclsyntax.ObjectConsExpr, k string) string {
 var plainNumber = regexp.MustCompile(`^(0|-?[1-9][0-9]{0,17}|-?(0|[1-9][0-9]{0,8})\.[0-9]{0,8}[1-9])$`)
 
 // replacement writes a value in a literal's place, as the literal's own type
-// where the engine converts it anyway.
-func (p *proposer) replacement(c cursor, expr hclsyntax.Expression, src, want any) string {
+// where the engine converts it anyway. normalised says that the provider makes
+// one spelling of every JSON document.
+func (p *proposer) replacement(c cursor, expr hclsyntax.Expression, src, want any, normalised bool) string {
 	old := sourceText(c.file, expr.Range())
 	if !c.strict {
 		text, ok := scalarText(want)
@@ -149,6 +150,13 @@ func (p *proposer) replacement(c cursor, expr hclsyntax.Expression, src, want an
 	if s, ok := want.(string); ok && strings.HasPrefix(old, "<<") && !c.file.crlf {
 		if text, ok := heredoc(old, s); ok {
 			return text
+		}
+		if was, ok := src.(string); ok && normalised {
+			if pretty, ok := prettyJSON(was, s); ok {
+				if text, ok := heredoc(old, pretty); ok {
+					return text
+				}
+			}
 		}
 	}
 	return render(want, c.file.indentAt(expr.Range().Start.Byte), !strings.Contains(old, "\n") && isComposite(src))

@@ -113,7 +113,11 @@ func (p *proposer) literal(t target, c cursor, expr hclsyntax.Expression, want, 
 		return
 	}
 	src, _ := literal(expr)
+	// In the plan the document is spelled otherwise than in the file.
+	normalised := sameJSON(src, have) && !sameScalar(src, have)
 	switch {
+	case normalised && sameJSON(src, want):
+		return
 	case c.strict && plan.Equal(src, want), !c.strict && same(src, want) && complete(src, want):
 		return // it is there already
 	case c.hop != "" && !same(src, have) && !sameJSON(src, have):
@@ -124,7 +128,7 @@ func (p *proposer) literal(t target, c cursor, expr hclsyntax.Expression, want, 
 		p.refuse(t, reason)
 		return
 	}
-	text := p.replacement(c, expr, src, want)
+	text := p.replacement(c, expr, src, want, normalised)
 	r := expr.Range()
 	p.request(t, c, request{
 		site: site("set", r.Start.Byte), text: text,
