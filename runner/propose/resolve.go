@@ -116,10 +116,10 @@ func (p *proposer) literal(t target, c cursor, expr hclsyntax.Expression, want, 
 	// In the plan the document is spelled otherwise than in the file.
 	normalised := sameJSON(src, have) && !sameScalar(src, have)
 	switch {
-	case normalised && sameJSON(src, want):
-		return
 	case c.strict && plan.Equal(src, want), !c.strict && same(src, want) && complete(src, want):
 		return // it is there already
+	case sameJSON(src, want) && (normalised || !sameJSON(src, have)):
+		return // likewise
 	case c.hop != "" && !same(src, have) && !sameJSON(src, have):
 		p.refusef(t, "%s does not have the value that the plan has", c.via)
 		return
