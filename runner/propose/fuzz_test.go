@@ -19,10 +19,10 @@ import (
 	ctyjson "github.com/zclconf/go-cty/cty/json"
 )
 
-// FuzzPropose makes configurations, lets something drift, and evaluates what
+// FuzzGenerated makes configurations, lets something drift, and evaluates what
 // comes out with an engine of its own: only what drifted has another value,
 // and each drifted value is written, refused, or there already.
-func FuzzPropose(f *testing.F) {
+func FuzzGenerated(f *testing.F) {
 	for seed := range uint64(400) {
 		f.Add(seed)
 	}
@@ -30,9 +30,9 @@ func FuzzPropose(f *testing.F) {
 }
 
 func proposeSeed(t *testing.T, seed uint64) {
-	g := &generator{Rand: rand.New(rand.NewPCG(seed, 1))}
+	g := &maker{Rand: rand.New(rand.NewPCG(seed, 1))}
 	files := g.config()
-	was, err := evaluate(files)
+	was, err := evaluateAll(files)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, dump(files))
 	}
@@ -64,7 +64,7 @@ func proposeSeed(t *testing.T, seed uint64) {
 		t.Helper()
 		t.Fatalf("%s\n%s\n== edited\n%s\n%+v\n%+v", fmt.Sprintf(format, args...), dump(files), dump(res.Files), res.Edits, res.Refused)
 	}
-	now, err := evaluate(edited)
+	now, err := evaluateAll(edited)
 	if err != nil {
 		fail("%v", err)
 	}
@@ -129,9 +129,9 @@ func loose(a, b any) bool {
 	return sameScalar(a, b) || sameJSON(a, b)
 }
 
-// evaluate is an engine without types and providers: the attributes of each
+// evaluateAll is an engine without types and providers: the attributes of each
 // instance, and the outputs.
-func evaluate(files map[string][]byte) (map[string]map[string]any, error) {
+func evaluateAll(files map[string][]byte) (map[string]map[string]any, error) {
 	out := map[string]map[string]any{}
 	vars := map[string]cty.Value{}
 	if data, ok := files["terraform.tfvars"]; ok {
@@ -259,7 +259,7 @@ func (e *engine) block(ctx *hcl.EvalContext, b *hclsyntax.Block, dir, prefix str
 		}
 		object := map[string]any{}
 		for k, v := range values {
-			if object[k], err = tree(v); err != nil {
+			if object[k], err = plainTree(v); err != nil {
 				return err
 			}
 		}
@@ -308,7 +308,7 @@ func (e *engine) attributes(ctx *hcl.EvalContext, body *hclsyntax.Body) (map[str
 	return out, nil
 }
 
-func tree(v cty.Value) (out any, err error) {
+func plainTree(v cty.Value) (out any, err error) {
 	data, err := ctyjson.SimpleJSONValue{Value: v}.MarshalJSON()
 	if err != nil {
 		return nil, err
@@ -321,17 +321,17 @@ func tree(v cty.Value) (out any, err error) {
 // names are the attributes that every resource has; "rule" are blocks.
 var names = []string{"a", "b", "c", "d", "version", "rule"}
 
-type generator struct{ *rand.Rand }
+type maker struct{ *rand.Rand }
 
-func pick[T any](g *generator, list ...T) T { return list[g.IntN(len(list))] }
+func pick[T any](g *maker, list ...T) T { return list[g.IntN(len(list))] }
 
 var keys = []string{"x", "y", "kubernetes.io/role", "Name", "z-1"}
 
-func (g *generator) scalar() any {
+func (g *maker) scalar() any {
 	return pick[any](g, "s", "${x} %{y} \"q\" \\", "line\nline\n", "é😀", "", "true", json.Number("1"), json.Number("-2.5"), json.Number("1000"), true, false, "small", "large", "m")
 }
 
-func (g *generator) value(depth int) any {
+func (g *maker) value(depth int) any {
 	if depth > 2 {
 		return g.scalar()
 	}
@@ -348,7 +348,7 @@ func (g *generator) value(depth int) any {
 	return g.scalar()
 }
 
-func (g *generator) object(depth int) map[string]any {
+func (g *maker) object(depth int) map[string]any {
 	out := map[string]any{}
 	for range g.IntN(4) {
 		out[pick(g, keys...)] = g.value(depth + 1)
@@ -357,7 +357,7 @@ func (g *generator) object(depth int) map[string]any {
 }
 
 // mutated is another value, such as somebody gives it in a console.
-func (g *generator) mutated(v any, depth int) any {
+func (g *maker) mutated(v any, depth int) any {
 	if g.IntN(8) == 0 || v == nil || depth > 4 {
 		return pick(g, any(nil), g.value(1))
 	}
@@ -396,7 +396,7 @@ func (g *generator) mutated(v any, depth int) any {
 }
 
 // rules is mutated for blocks, whose attributes have names by a schema.
-func (g *generator) rules(v any) any {
+func (g *maker) rules(v any) any {
 	list, _ := v.([]any)
 	list = slices.Clone(list)
 	for i, e := range list {
@@ -423,7 +423,7 @@ func (g *generator) rules(v any) any {
 }
 
 // text writes a value in one of the ways that people do.
-func (g *generator) text(v any, indent string) string {
+func (g *maker) text(v any, indent string) string {
 	flat := indent == "-" // on one line
 	in := indent + pick(g, "  ", "\t", "    ")
 	comment := func() string { return pick(g, "", "", "", " # note", " // note", " /* note */") }
@@ -513,7 +513,7 @@ type named struct {
 }
 
 // deeper goes into a value by a reference.
-func (g *generator) deeper(n named) named {
+func (g *maker) deeper(n named) named {
 	for g.IntN(3) > 0 {
 		switch v := n.value.(type) {
 		case map[string]any:
@@ -539,7 +539,7 @@ func (g *generator) deeper(n named) named {
 	return n
 }
 
-func (g *generator) expr(scope []named, indent string) (string, any) {
+func (g *maker) expr(scope []named, indent string) (string, any) {
 	if len(scope) == 0 || g.IntN(3) == 0 {
 		v := g.value(0)
 		return g.text(v, indent), v
@@ -568,7 +568,7 @@ func (g *generator) expr(scope []named, indent string) (string, any) {
 	return n.ref, n.value
 }
 
-func (g *generator) config() map[string][]byte {
+func (g *maker) config() map[string][]byte {
 	var main, vars, tfvars, mod strings.Builder
 	var scope []named
 	for i := range 1 + g.IntN(3) {
@@ -625,7 +625,7 @@ func (g *generator) config() map[string][]byte {
 	return files
 }
 
-func (g *generator) locals(b *strings.Builder, scope []named) []named {
+func (g *maker) locals(b *strings.Builder, scope []named) []named {
 	b.WriteString("locals {\n")
 	for i := range 1 + g.IntN(4) {
 		text, v := g.expr(scope, "  ")
@@ -636,7 +636,7 @@ func (g *generator) locals(b *strings.Builder, scope []named) []named {
 	return scope
 }
 
-func (g *generator) resources(b *strings.Builder, scope []named) {
+func (g *maker) resources(b *strings.Builder, scope []named) {
 	for i := range 1 + g.IntN(3) {
 		fmt.Fprintf(b, "resource \"x_r\" \"r%d\" {\n", i)
 		own := scope
