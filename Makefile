@@ -21,6 +21,7 @@ demo: ## play the whole story on this machine and stay up (Ctrl-C ends it)
 
 .PHONY: test
 test: terraform lint ## run everything: linters, race detector, end-to-end and crash tests
+	$(GO) test -run TestADayOfDrift ./runner
 	$(GO) test -race -timeout 20m ./...
 
 .PHONY: test-quick
