@@ -41,6 +41,8 @@ type fixture struct {
 	// has a change.
 	engine   func(context.Context, *execution) (verdict, error)
 	handlers map[string]queue.Handler
+	// mayFail lets jobs be tried again, after a minute or when they ask to.
+	mayFail bool
 }
 
 func newFixture(t testing.TB) *fixture {
@@ -143,7 +145,15 @@ func (f *fixture) next(kinds ...string) bool {
 		return false
 	}
 	if err := f.handlers[jobs[i].Kind](f.Context(), jobs[i]); err != nil {
-		f.Fatalf("%s %s: %v", jobs[i].Kind, jobs[i].Key, err)
+		wait, snoozed := queue.SnoozeOf(err)
+		if !f.mayFail {
+			f.Fatalf("%s %s: %v", jobs[i].Kind, jobs[i].Key, err)
+		}
+		if !snoozed {
+			wait = time.Minute
+		}
+		finish(jobs[i], queue.Outcome{RunAt: f.clock().Add(wait), Uncounted: snoozed, Error: err.Error()})
+		return true
 	}
 	finish(jobs[i], queue.Outcome{Done: true})
 	return true

@@ -1,0 +1,352 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/queue"
+	"holdfast/runner/plan"
+	"holdfast/store"
+	"holdfast/watch"
+	"holdfast/workspaces"
+)
+
+// drifts makes a fixture with workspaces ws0, ws1, … that are applied, whose
+// checks find what found says.
+func drifts(t *testing.T, n int, found func(x *execution) (plan.DriftReport, error)) *fixture {
+	f := newFixture(t)
+	var known []knownWorkspace
+	for i := range n {
+		w := workspaces.Workspace{Name: fmt.Sprint("ws", i), Dir: fmt.Sprint("ws", i), Drift: workspaces.Drift{Schedule: "@every 1h", Correct: "off"}}
+		known = append(known, knownWorkspace{Workspace: w, Inputs: "in"})
+		err := f.changeWorkspace(t.Context(), f.repo, w, func(rec *WorkspaceRecord) {
+			rec.State, rec.AppliedCommit, rec.AppliedInputs, rec.AppliedAt = InSync, "c0ffee", "in", f.clock()
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := change(t.Context(), f.Runner, "repository/"+f.repo.String(), func(rec *repositoryRecord) {
+		rec.DefaultBranch, rec.SHA, rec.Described, rec.Workspaces = "main", "c0ffee", "c0ffee", known
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.engine = func(_ context.Context, x *execution) (verdict, error) {
+		report, err := found(x)
+		if err != nil {
+			x.result.Drift = &plan.DriftReport{Class: plan.CheckError}
+			return verdict{store.Failed, err.Error()}, nil
+		}
+		x.result.Drift, x.result.DriftDigest = &report, report.Digest(x.r.DigestKey)
+		if report.Class == plan.InSync {
+			return verdict{state: store.NoChanges}, nil
+		}
+		return verdict{state: store.Planned}, nil
+	}
+	return f
+}
+
+func changedInCloud(*execution) (plan.DriftReport, error) {
+	return plan.DriftReport{Class: plan.CloudChange, Resources: []plan.DriftedResource{{Address: "x.a", Change: "changed", Attributes: []string{"size"}, Type: "x", ID: "id-1", Action: plan.Update}}}, nil
+}
+
+// checkAll has all workspaces checked.
+func (f *fixture) checkAll() {
+	f.Helper()
+	f.pass(time.Minute)
+	if _, err := f.checkAsked(f.Context(), f.repo, command{verb: verbDrift, comment: f.clock().Unix()}); err != nil {
+		f.Fatal(err)
+	}
+	// All of them at once: work takes one job after the other.
+	jobs, err := f.queue.Claim(f.Context(), f.clock(), queue.Claim{Worker: "w", Lease: time.Minute, Max: 1000})
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, j := range jobs {
+		o := queue.Outcome{RunAt: j.RunAt, Uncounted: true}
+		if j.Kind == JobDrift {
+			o = queue.Outcome{Done: true}
+			if err := f.handlers[j.Kind](f.Context(), j); err != nil {
+				f.Fatal(err)
+			}
+		}
+		if err := f.queue.Finish(f.Context(), f.clock(), j.Ref(), o); err != nil {
+			f.Fatal(err)
+		}
+	}
+}
+
+func (f *fixture) workspaceRecord(name string) (rec WorkspaceRecord) {
+	f.Helper()
+	if _, err := f.load(f.Context(), workspaceName(f.repo, name), &rec); err != nil {
+		f.Fatal(err)
+	}
+	return rec
+}
+
+func (f *fixture) driftRecord(name string) (rec DriftRecord) {
+	f.Helper()
+	if _, err := f.load(f.Context(), driftName(f.repo, name), &rec); err != nil {
+		f.Fatal(err)
+	}
+	return rec
+}
+
+// fakeNotifier keeps what it is told, unless it fails.
+type fakeNotifier struct {
+	messages []watch.Message
+	ids      []string // also of failed attempts
+	err      error
+}
+
+func (n *fakeNotifier) Notify(_ context.Context, m watch.Message) error {
+	n.ids = append(n.ids, m.ID)
+	if n.err != nil {
+		return n.err
+	}
+	n.messages = append(n.messages, m)
+	return nil
+}
+
+// A hundred workspaces that drift at once are one message, which is delivered
+// once, when that is possible.
+func TestNotifyInOneMessage(t *testing.T) {
+	f := drifts(t, 100, changedInCloud)
+	f.mayFail = true
+	good, bad := &fakeNotifier{}, &fakeNotifier{err: errors.New("503")}
+	only := &fakeNotifier{}
+	f.Notify = []Notify{
+		{Name: "good", Notifier: good}, {Name: "bad", Notifier: bad},
+		{Name: "one", Notifier: only, Events: []string{"in_sync", "drift"}, Workspaces: []string{"ws7"}},
+	}
+	f.checkAll()
+	f.pass(f.NotifyDelay)
+	f.work(JobNotify)
+	if len(good.messages) != 1 || len(good.messages[0].Events) != 100 || !strings.Contains(good.messages[0].Title, "100 workspaces drifted") {
+		t.Fatalf("told %+v", good.messages)
+	}
+	if text := good.messages[0].Text; !strings.Contains(text, "x.a changed (size)") || !strings.Contains(text, "and 80 more") {
+		t.Errorf("the text:\n%s", text)
+	}
+	if len(only.messages) != 1 || len(only.messages[0].Events) != 1 || only.messages[0].Events[0].Workspace != "ws7" {
+		t.Errorf("the one for ws7 was told %+v", only.messages)
+	}
+	// The same drift again is no news.
+	f.checkAll()
+	f.pass(f.NotifyDelay)
+	f.work(JobNotify)
+	if len(good.messages) != 1 {
+		t.Errorf("told again: %+v", good.messages[1:])
+	}
+	// What could not be delivered is, later, with the same id.
+	bad.err = nil
+	f.pass(time.Hour)
+	f.work(JobNotify)
+	if len(bad.messages) != 1 || len(bad.messages[0].Events) != 100 || bad.ids[0] != bad.messages[0].ID {
+		t.Errorf("the other was told %d messages, ids %q", len(bad.messages), bad.ids)
+	}
+	left, err := f.Store.Records.List(t.Context(), "untold/")
+	if err != nil || len(left) > 0 {
+		t.Errorf("%d events are left, %v", len(left), err)
+	}
+}
+
+func TestNotifyWaitsAsLongAsItIsAsked(t *testing.T) {
+	f := drifts(t, 1, changedInCloud)
+	f.mayFail = true
+	n := &fakeNotifier{err: &watch.RetryError{After: 7 * time.Minute, Err: errors.New("429")}}
+	f.Notify = []Notify{{Name: "n", Notifier: n}}
+	f.checkAll()
+	f.pass(f.NotifyDelay)
+	f.work(JobNotify)
+	job := f.jobs(JobNotify)
+	if len(job) != 1 || !job[0].RunAt.Equal(f.clock().Add(7*time.Minute)) {
+		t.Fatalf("jobs %+v", job)
+	}
+	n.err = &watch.PermanentError{Err: errors.New("no such channel"), Advice: "make it"}
+	f.pass(7 * time.Minute)
+	f.work(JobNotify)
+	if job := f.jobs(JobNotify); len(job) != 1 || job[0].State != queue.StateWaiting {
+		t.Fatalf("what cannot be delivered is dropped: %+v", job)
+	}
+	n.err = nil
+	f.pass(time.Hour)
+	f.work(JobNotify)
+	if len(n.messages) != 1 {
+		t.Errorf("told %+v", n.messages)
+	}
+}
+
+// fakeAttributor answers from the n-th question on.
+type fakeAttributor struct {
+	from  int
+	asked []watch.Question
+	err   error
+}
+
+func (a *fakeAttributor) Attribute(_ context.Context, q watch.Question) ([]watch.Answer, error) {
+	a.asked = append(a.asked, q)
+	if len(a.asked) < a.from {
+		return nil, a.err
+	}
+	return []watch.Answer{{Address: "x.a", Actor: "mallory\x1b[31m", Call: "resize", At: q.Until, Source: "console"}}, nil
+}
+
+// Audit logs are late, and one of those who are asked may fail: no check waits
+// for either.
+func TestAttributeLater(t *testing.T) {
+	f := drifts(t, 1, changedInCloud)
+	late, broken := &fakeAttributor{from: 3, err: errors.New("AccessDenied")}, &fakeAttributor{from: 1 << 20, err: errors.New("no answer")}
+	f.Attributors = []watch.Attributor{broken, late}
+	f.pass(time.Minute)
+	f.checkAll()
+	if f.workspaceRecord("ws0").State != Drifted {
+		t.Fatal("the check waited")
+	}
+	for range 3 {
+		f.work(JobAttribute)
+		f.pass(20 * time.Minute)
+	}
+	who := f.driftRecord("ws0").Now.Who
+	if len(who) != 1 || who[0].Actor != "mallory[31m" || who[0].Call != "resize" {
+		t.Errorf("who: %+v", who)
+	}
+	if len(late.asked) != 3 || len(f.jobs(JobAttribute)) != 0 {
+		t.Errorf("asked %d times, %d jobs left", len(late.asked), len(f.jobs(JobAttribute)))
+	}
+	q := late.asked[0]
+	if q.Workspace != "ws0" || len(q.Resources) != 1 || q.Resources[0].ID != "id-1" || !q.Since.Before(q.Until) {
+		t.Errorf("the question: %+v", q)
+	}
+}
+
+// A check that fails is unknown with its error and its next try, never in sync;
+// tries end, and the schedule goes on.
+func TestFailedChecks(t *testing.T) {
+	fails := true
+	f := drifts(t, 1, func(*execution) (plan.DriftReport, error) {
+		if fails {
+			return plan.DriftReport{}, errors.New("Error: 429 Too Many Requests")
+		}
+		return plan.DriftReport{}, nil
+	})
+	n := &fakeNotifier{}
+	f.Notify = []Notify{{Name: "n", Notifier: n}}
+	if err := f.ScheduleDue(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.checkAll()
+	var waits []time.Duration
+	for range 40 {
+		rec := f.workspaceRecord("ws0")
+		if rec.State != Unknown || !strings.Contains(rec.Error, "429") {
+			t.Fatalf("after a failed check: %+v", rec)
+		}
+		if !rec.RetryAt.IsZero() && rec.RetryAt.After(rec.CheckedAt) {
+			waits = append(waits, rec.RetryAt.Sub(rec.CheckedAt).Round(time.Minute))
+		}
+		f.pass(5 * time.Minute)
+		if err := f.ScheduleDue(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		f.work(JobDrift)
+	}
+	waits = slices.Compact(waits)
+	if want := []time.Duration{5 * time.Minute, 10 * time.Minute, 20 * time.Minute, 40 * time.Minute, 80 * time.Minute}; !slices.Equal(waits, want) {
+		t.Errorf("waits %v instead of %v", waits, want)
+	}
+	f.pass(time.Hour)
+	f.work(JobNotify)
+	if len(n.messages) != 1 || n.messages[0].Events[0].Kind != "failed" {
+		t.Errorf("told %+v", n.messages)
+	}
+	fails = false
+	f.checkAll()
+	if rec := f.workspaceRecord("ws0"); rec.State != InSync || rec.Failures != 0 || !rec.RetryAt.IsZero() || rec.Overdue {
+		t.Errorf("after a good check: %+v", rec)
+	}
+}
+
+// Without a good check for two slots, what was in sync is unknown.
+func TestOverdue(t *testing.T) {
+	f := drifts(t, 1, func(*execution) (plan.DriftReport, error) { return plan.DriftReport{}, nil })
+	look := func(d time.Duration) WorkspaceRecord {
+		f.pass(d)
+		if err := f.ScheduleDue(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return f.workspaceRecord("ws0")
+	}
+	look(0)
+	if rec := look(2 * time.Hour); rec.Overdue || rec.State != InSync {
+		t.Errorf("after two hours: %+v", rec)
+	}
+	if rec := look(15 * time.Minute); !rec.Overdue || rec.State != Unknown || rec.Error == "" {
+		t.Errorf("after two slots: %+v", rec)
+	}
+	f.work(JobDrift)
+	if rec := look(0); rec.Overdue || rec.State != InSync || rec.Error != "" {
+		t.Errorf("after a check: %+v", rec)
+	}
+}
+
+// What is told is not lost with the process that was to tell it, and what an
+// older check found is no news.
+func TestObserve(t *testing.T) {
+	at := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+	report, _ := changedInCloud(nil)
+	var d DriftRecord
+	see := func(id string, minutes int, r plan.DriftReport, digest string) {
+		d.observe(store.Run{ID: id, EndedAt: at.Add(time.Duration(minutes) * time.Minute)}, Result{DriftDigest: digest}, r, at)
+	}
+	see("1", 1, report, "a")
+	see("1", 1, report, "a") // again
+	see("0", 0, plan.DriftReport{}, "")
+	if d.Now == nil || len(d.Untold) != 1 || d.Now.Run != "1" {
+		t.Fatalf("%+v", d)
+	}
+	see("2", 2, report, "a")
+	if len(d.Untold) != 1 || !d.Now.Began.Equal(at.Add(time.Minute)) {
+		t.Errorf("the same drift is told again: %+v", d.Untold)
+	}
+	d.heed(command{verb: verbAcknowledge, who: "ada"}, at)
+	see("3", 3, report, "a")
+	see("4", 4, report, "b")
+	if len(d.Untold) != 2 {
+		t.Errorf("another drift is not told: %+v", d.Untold)
+	}
+	see("5", 5, plan.DriftReport{Class: plan.CheckError}, "")
+	if d.Now == nil {
+		t.Error("a failed check ended the drift")
+	}
+	see("6", 6, plan.DriftReport{}, "")
+	if d.Now != nil || len(d.Past) != 1 || d.Past[0].Ended.IsZero() || len(d.Untold) != 3 {
+		t.Errorf("%+v", d)
+	}
+}
+
+// A rule that has ended says so, where it would still cover something.
+func TestEndedRules(t *testing.T) {
+	report, _ := changedInCloud(nil)
+	now := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+	rules := []workspaces.Ignore{
+		{Address: "x.*", Attributes: []string{"size"}, Reason: "the scaler", Until: now},
+		{Address: "x.*", Attributes: []string{"tags"}, Reason: "the tagger", Until: now},
+		{Address: "x.a", Attributes: []string{"name"}, Reason: "later", Until: now.Add(time.Hour)},
+	}
+	if got := report.Without(covers(rules, now)); got.Class != plan.CloudChange {
+		t.Error("an ended rule counts")
+	}
+	if got := report.Without(covers(rules, now.Add(-time.Second))); got.Class != plan.InSync || len(got.Ignored) != 1 {
+		t.Errorf("a rule that has not ended does not count: %+v", got)
+	}
+	if got := endedRules(rules, report, now); len(got) != 1 || !strings.Contains(got[0], "the scaler") || !strings.Contains(got[0], "ended on 2026-03-04") {
+		t.Errorf("%q", got)
+	}
+}
