@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +19,7 @@ import (
 	"holdfast/runner/plan"
 	"holdfast/store"
 	"holdfast/vcs/gitea/giteatest"
+	"holdfast/vcs/vcstest/gittest"
 	"holdfast/watch"
 )
 
@@ -300,4 +303,37 @@ func (in *inbox) kinds(t *testing.T, w *world, want ...string) (kinds []string) 
 		return !slices.ContainsFunc(want, func(k string) bool { return !slices.Contains(kinds, k) })
 	})
 	return kinds
+}
+
+// Where the commit that was applied last was pushed away, what the state has is
+// compared with the cloud, and nothing is called in sync.
+func TestDriftOfACommitThatIsGone(t *testing.T) {
+	t.Parallel()
+	w := newDrifting(t, `correct = "apply"`, server("web", `size = "small"`), nil)
+	w.cloud.set("web", "size", "xl")
+	w.stop()
+	w.repo.ForcePush(gittest.DefaultBranch, w.first)
+	head := w.repo.Push(gittest.DefaultBranch, map[string]string{"app/main.tf": providers + "provider \"smallcloud\" {}\n" + server("web", `size = "tiny"`)}, "begin anew")
+	// The mirror forgets what the remote does not have any more.
+	if err := os.RemoveAll(filepath.Join(w.dir, "data", "mirrors")); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	st := w.open()
+	defer st.Close()
+	w.until("the branch is known anew", func() bool {
+		rec, err := st.Records.Get(t.Context(), "repository/"+w.repository())
+		return err == nil && strings.Contains(string(rec.Value), head)
+	})
+	run := w.check()
+	result := resultOf(t, run)
+	if d := result.Drift; d == nil || d.Class != plan.UnappliedCommit || !result.RefreshOnly || len(d.Resources) != 1 || d.Resources[0].Address != "smallcloud_server.web" {
+		t.Errorf("the check is %s: %s %s", run.State, run.Error, run.Result)
+	}
+	if s := w.workspace("app").State; s != runner.Pending {
+		t.Errorf("app is %s", s)
+	}
+	if n := len(w.runs(store.RunFilter{Kind: store.KindCorrect})); n != 0 || w.cloud.attribute("web", "size") != "xl" {
+		t.Errorf("%d corrections", n)
+	}
 }

@@ -10,11 +10,15 @@ import (
 	"holdfast/store"
 	"holdfast/vcs/gitea/giteatest"
 	"holdfast/vcs/vcstest/forge"
+	"holdfast/vcs/vcstest/gittest"
 )
 
 // drifting is a world with one applied workspace, app, whose drift is checked
 // when a test asks for it.
-type drifting struct{ *world }
+type drifting struct {
+	*world
+	first string // the default branch's first commit
+}
 
 // never is a schedule that no test sees, so that checks come when asked for.
 const never = "schedule = \"0 0 1 1 *\"\n    "
@@ -26,7 +30,8 @@ func newDrifting(t *testing.T, policy, app string, more map[string]string) *drif
 	for name, text := range more {
 		files[name] = text
 	}
-	w := &drifting{newWorld(t, files)}
+	w := &drifting{world: newWorld(t, files)}
+	w.first = w.repo.Git.Head(gittest.DefaultBranch)
 	w.repo.Grant("ada", "write")
 	w.start()
 	w.repo.Push("app", map[string]string{"app/main.tf": providers + "provider \"smallcloud\" {}\n" + app}, "app")
