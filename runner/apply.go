@@ -414,6 +414,7 @@ func (r *Runner) knownAfter(ctx context.Context, x *execution) error {
 				return
 			}
 			rec.AppliedCommit, rec.AppliedInputs, rec.AppliedAt = x.run.Commit, x.run.Inputs, x.run.EndedAt
+			rec.AppliedEarly = x.in.Early
 			rec.Class, rec.Unfinished = "", ""
 			rec.KeptState = rec.KeptState || exists(x.keptState())
 		case store.Held:

@@ -371,7 +371,7 @@ func (r *Runner) startDrift(ctx context.Context, repo Repository, w knownWorkspa
 	case w.Inputs: // the head is what was applied
 	default:
 		run.Commit, in.Inputs, in.Elsewhere = rec.AppliedCommit, rec.AppliedInputs, true
-		in.Pending = r.isPending(ctx, repo.Repository, head, rec.AppliedCommit)
+		in.Pending = rec.AppliedEarly || r.isPending(ctx, repo.Repository, head, rec.AppliedCommit)
 	}
 	run, err := r.newRun(ctx, run, in)
 	if err != nil || run.State.Ended() {

@@ -38,6 +38,9 @@ type WorkspaceRecord struct {
 	AppliedCommit string    `json:"applied_commit,omitempty"`
 	AppliedInputs string    `json:"applied_inputs,omitempty"`
 	AppliedAt     time.Time `json:"applied_at,omitzero"`
+	// AppliedEarly is set where AppliedCommit is a pull request's that was not
+	// merged when it was applied.
+	AppliedEarly bool `json:"applied_early,omitempty"`
 	// KeptState is set once an apply has left a state in the data directory.
 	KeptState bool `json:"kept_state,omitempty"`
 	// Unfinished is the commit whose apply began to change the cloud, until one

@@ -309,7 +309,7 @@ func hasInner(r Result, mark string) bool {
 	return slices.ContainsFunc(r.Edits, func(e Edit) bool { return strings.Contains(e.From, mark) })
 }
 
-var cases = flag.Int64("cases", 1500, "how many random configurations to try")
+var cases = flag.Int64("cases", 300, "how many random configurations to try")
 
 func TestRandom(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(800)) // it is mostly short-lived garbage
