@@ -40,6 +40,7 @@ func TestDriftTicket(t *testing.T) {
 notify "team" {
   url    = %q
   secret = "0123456789abcdef"
+  delay  = "1s"
   events = ["drift", "in_sync"]
 }
 attributor "http" {
@@ -336,4 +337,26 @@ func TestDriftOfACommitThatIsGone(t *testing.T) {
 	if n := len(w.runs(store.RunFilter{Kind: store.KindCorrect})); n != 0 || w.cloud.attribute("web", "size") != "xl" {
 		t.Errorf("%d corrections", n)
 	}
+}
+
+// A correction leaves alone what a rule leaves alone.
+func TestDriftCorrectedBesideARule(t *testing.T) {
+	t.Parallel()
+	w := newDrifting(t, "correct = \"apply\"\n    ignore \"smallcloud_server.scaled\" {\n      attributes = [\"size\"]\n      reason = \"the scaler owns it\"\n    }",
+		server("scaled", `size = "small"`)+server("web", `size = "small"`), nil)
+	w.cloud.set("scaled", "size", "huge")
+	if r := w.check(); r.State != store.NoChanges || len(resultOf(t, r).Drift.Ignored) != 1 || len(w.repo.AllIssues()) != 0 {
+		t.Errorf("what a rule covers: %s %s", r.State, r.Result)
+	}
+	w.cloud.set("web", "size", "xl")
+	w.check()
+	w.until("web is corrected", func() bool { return w.cloud.attribute("web", "size") == "small" })
+	w.ticket(false, "Holdfast corrected it")
+	if got := w.cloud.attribute("scaled", "size"); got != "huge" {
+		t.Errorf("scaled was made %v", got)
+	}
+	// It never hides that something is gone.
+	w.cloud.remove("scaled")
+	w.check()
+	w.until("scaled is made again", func() bool { return w.cloud.attribute("scaled", "size") == "small" })
 }

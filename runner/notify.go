@@ -32,6 +32,9 @@ type Notify struct {
 	Events []string
 	// Workspaces are globs of names; none means all. Repositories likewise.
 	Workspaces, Repositories []string
+	// Delay gathers what happens at once into one message. Defaults to
+	// Config.NotifyDelay.
+	Delay time.Duration
 }
 
 func (n Notify) wants(e watch.Event) bool {
@@ -78,7 +81,7 @@ func (r *Runner) notify(ctx context.Context, repo vcs.Repository, d DriftRecord)
 			any = true
 		}
 		if any {
-			if err := r.enqueueNotify(ctx, n.Name); err != nil {
+			if err := r.enqueueNotify(ctx, n); err != nil {
 				return err
 			}
 		}
@@ -95,14 +98,14 @@ func untoldKey(name string, e watch.Event) string {
 	return fmt.Sprintf("untold/%s/%s-%s", name, e.Run, e.Kind)
 }
 
-func (r *Runner) enqueueNotify(ctx context.Context, name string) error {
-	payload, err := json.Marshal(notifyPayload{Name: name})
+func (r *Runner) enqueueNotify(ctx context.Context, n Notify) error {
+	payload, err := json.Marshal(notifyPayload{Name: n.Name})
 	if err != nil {
 		return err
 	}
 	_, err = r.Queue.Enqueue(ctx, queue.Job{
-		Kind: JobNotify, Group: "notify/" + name, Key: "notify/" + name, Again: true,
-		RunAt: r.Clock().Add(r.NotifyDelay), Priority: queue.PriorityInteractive, Payload: payload,
+		Kind: JobNotify, Group: "notify/" + n.Name, Key: "notify/" + n.Name, Again: true,
+		RunAt: r.Clock().Add(cmp.Or(n.Delay, r.NotifyDelay)), Priority: queue.PriorityInteractive, Payload: payload,
 	})
 	return err
 }

@@ -22,6 +22,7 @@ type NotifySettings struct {
 	Events       []string // of runner.NotifyEvents
 	Workspaces   []string // globs of names
 	Repositories []string // globs of HOST/OWNER/NAME
+	Delay        time.Duration
 	// RoleARN and ExternalID are assumed for SNS.
 	RoleARN, ExternalID string
 }
@@ -46,11 +47,11 @@ func (f *serverFile) notify(b *hclsyntax.Block, s *Settings) {
 		f.problem(b.TypeRange, `write notify "ops" { … }`, "a notify block has one label, a name of letters, digits, - and _")
 		return
 	}
-	n := NotifySettings{Name: b.Labels[0]}
+	n := NotifySettings{Name: b.Labels[0], Delay: 30 * time.Second}
 	if slices.ContainsFunc(s.Notify, func(o NotifySettings) bool { return o.Name == n.Name }) {
 		f.problem(b.LabelRanges[0], "give one of them another name", "notify %q is there twice", n.Name)
 	}
-	f.known(b.Body, fmt.Sprintf("notify %q", n.Name), []string{"url", "secret", "events", "workspaces", "repositories", "role_arn", "external_id"}, nil)
+	f.known(b.Body, fmt.Sprintf("notify %q", n.Name), []string{"url", "secret", "events", "workspaces", "repositories", "delay", "role_arn", "external_id"}, nil)
 	f.secret(b.Body, "url", &n.URL, notEmpty) // it has tokens in it
 	f.secret(b.Body, "secret", &n.Secret, notEmpty)
 	f.texts(b.Body, "events", &n.Events, func(v string) error {
@@ -61,6 +62,7 @@ func (f *serverFile) notify(b *hclsyntax.Block, s *Settings) {
 	})
 	f.texts(b.Body, "workspaces", &n.Workspaces, checkGlob)
 	f.texts(b.Body, "repositories", &n.Repositories, checkGlob)
+	f.duration(b.Body, "delay", &n.Delay)
 	f.text(b.Body, "role_arn", &n.RoleARN, notEmpty)
 	f.text(b.Body, "external_id", &n.ExternalID, notEmpty)
 	if _, ok := b.Body.Attributes["url"]; !ok {

@@ -32,7 +32,7 @@ func openNotifiers(ctx context.Context, s Settings) ([]runner.Notify, error) {
 		if err != nil {
 			return nil, hinted{fmt.Errorf("notify %q: %w", n.Name, err), hintOf(err)}
 		}
-		all = append(all, runner.Notify{Name: n.Name, Notifier: to, Events: n.Events, Workspaces: n.Workspaces, Repositories: n.Repositories})
+		all = append(all, runner.Notify{Name: n.Name, Notifier: to, Events: n.Events, Workspaces: n.Workspaces, Repositories: n.Repositories, Delay: n.Delay})
 	}
 	return all, nil
 }
