@@ -10,8 +10,8 @@
 //
 // There are no users here. The pages carry plans and logs, which may be
 // confidential: serve on a loopback address, which is the program's default,
-// and put what authenticates people in front of it. Only /webhooks/ has to be
-// reachable for hosts; its requests are signed.
+// and put what authenticates people in front of it. Only /webhooks/ and
+// /hooks/ have to be reachable from outside; their requests are signed.
 package web
 
 import (
