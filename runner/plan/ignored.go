@@ -132,3 +132,15 @@ func (d DriftedResource) without(covers func(address, attribute string) (string,
 	left.Canonical = encode(kept)
 	return &left, ignored
 }
+
+// First returns the report with the first n resources, ignored ones and checks;
+// More counts the resources that are left out.
+func (r DriftReport) First(n int) DriftReport {
+	if left := len(r.Resources) - n; left > 0 {
+		r.Resources, r.More = r.Resources[:n], r.More+left
+	}
+	r.Ignored = r.Ignored[:min(len(r.Ignored), n)]
+	r.Unexplained = r.Unexplained[:min(len(r.Unexplained), n)]
+	r.Checks = r.Checks[:min(len(r.Checks), n)]
+	return r
+}

@@ -195,6 +195,8 @@ type DriftReport struct {
 	Class Class `json:"class"`
 	// Resources are the addresses concerned, with the attributes that differ.
 	Resources []DriftedResource `json:"resources,omitempty"`
+	// More counts the resources beyond those; see First.
+	More int `json:"more,omitempty"`
 	// Ignored is what rules cover; see Without.
 	Ignored []IgnoredDrift `json:"ignored,omitempty"`
 	// Unexplained are the addresses whose change would do more than put back
