@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"holdfast/queue"
@@ -41,7 +42,7 @@ func AskForChecks(ctx context.Context, q *queue.Queue, at time.Time, e vcs.Event
 		return err
 	}
 	name := "check/" + e.Repository.String() + "/" + e.Branch
-	_, err = q.Enqueue(ctx, queue.Job{Kind: JobEvent, Group: name, Key: name, Priority: queue.PriorityPrompt, RunAt: at, Payload: payload})
+	_, err = q.Enqueue(ctx, queue.Job{Kind: JobEvent, Group: name, Key: name, Again: true, Priority: queue.PriorityPrompt, RunAt: at, Payload: payload})
 	return err
 }
 
@@ -66,14 +67,14 @@ func (r *Runner) checkWanted(ctx context.Context, e vcs.Event, job queue.Job) er
 		if _, err := r.load(ctx, workspaceName(e.Repository, w.Name), &rec); err != nil {
 			return err
 		}
-		run, err := r.Store.Runs.Get(ctx, rec.CheckRun)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
+		slot, err := r.waitingSlot(ctx, e.Repository, rec)
+		if err != nil {
 			return err
 		}
-		if err == nil && run.State == store.Queued {
-			continue
+		if slot == "" {
+			slot = fmt.Sprintf("event/%s/%d", job.ID, job.Token)
 		}
-		if _, err := r.startDrift(ctx, served, w, known.described(), "event/"+job.ID, time.Time{}); err != nil {
+		if _, err := r.startDrift(ctx, served, w, known.described(), slot, time.Time{}); err != nil {
 			return err
 		}
 	}
@@ -81,4 +82,18 @@ func (r *Runner) checkWanted(ctx context.Context, e vcs.Event, job queue.Job) er
 		r.Logger.Warn("a check was asked for, and there is no such workspace", "repository", e.Repository.String(), "workspace", e.Branch, "by", e.Sender)
 	}
 	return nil
+}
+
+// waitingSlot is the slot of a workspace's check that has not begun; empty where
+// there is none. To start it again, at once, moves it to now.
+func (r *Runner) waitingSlot(ctx context.Context, repo vcs.Repository, rec WorkspaceRecord) (string, error) {
+	run, err := r.Store.Runs.Get(ctx, rec.CheckRun)
+	if errors.Is(err, store.ErrNotFound) {
+		return "", nil
+	}
+	slot, ok := strings.CutPrefix(run.Key, fmt.Sprintf("drift/%s/%s/", repo, rec.Name))
+	if err != nil || !ok || run.State != store.Queued {
+		return "", err
+	}
+	return slot, nil
 }

@@ -35,13 +35,22 @@ type attributePayload struct {
 	Try        int            `json:"try,omitempty"`
 }
 
-// attribute asks who made the workspace drift, beside everything else: no check
-// waits for the answer, and none fails for it.
+// attribute asks who made the workspace drift, once for each drift, beside
+// everything else: no check waits for the answer, and none fails for it.
 func (r *Runner) attribute(ctx context.Context, repo vcs.Repository, d DriftRecord) error {
-	if len(r.Attributors) == 0 || d.Now == nil || len(d.Now.Who) > 0 || d.Now.quiet() {
+	if len(r.Attributors) == 0 || d.Now == nil || d.Now.Asked == d.Now.Digest || len(d.Now.Who) > 0 || d.Now.quiet() {
 		return nil
 	}
-	return r.enqueueAttribute(ctx, attributePayload{Repository: repo, Workspace: d.Name, Digest: d.Now.Digest}, 0)
+	digest := d.Now.Digest
+	if err := r.enqueueAttribute(ctx, attributePayload{Repository: repo, Workspace: d.Name, Digest: digest}, 0); err != nil {
+		return err
+	}
+	_, err := r.changeDrift(ctx, repo, d.Name, func(rec *DriftRecord) {
+		if rec.Now != nil && rec.Now.Digest == digest {
+			rec.Now.Asked = digest
+		}
+	})
+	return err
 }
 
 func (r *Runner) enqueueAttribute(ctx context.Context, in attributePayload, in2 time.Duration) error {

@@ -26,6 +26,9 @@ func (r *Runner) drift(ctx context.Context, x *execution) (verdict, error) {
 	if v, err := x.overtaken(ctx); v != nil || err != nil {
 		return deref(v), err
 	}
+	if v, err := x.current(ctx); v != nil || err != nil {
+		return deref(v), err
+	}
 	limited, cancel := context.WithTimeoutCause(ctx, checkLimit, errSlowCheck)
 	defer cancel()
 	v, err := x.check(limited)
@@ -70,17 +73,25 @@ func (x *execution) check(ctx context.Context) (verdict, error) {
 		x.note(s)
 	}
 	x.result.DriftDigest = report.Digest(x.r.DigestKey)
-	if report.Class == plan.InSync && x.in.Pending {
-		report.Class, x.result.Clean = plan.UnappliedCommit, true
-	}
+	x.behind(&report)
 	x.result.Drift = &report
 	switch {
 	case report.Reason != "":
 		return verdict{store.Failed, report.Reason}, nil
+	case report.Class == plan.CheckError:
+		return verdict{store.Failed, "The plan is not complete, so nobody knows what drifted."}, nil
 	case report.Class == plan.InSync:
 		return verdict{state: store.NoChanges}, nil
 	}
 	return verdict{state: store.Planned}, nil
+}
+
+// behind keeps a workspace pending in which nothing drifted while a commit is
+// not applied.
+func (x *execution) behind(report *plan.DriftReport) {
+	if stateOf(report.Class) == InSync && x.in.Pending {
+		report.Class, x.result.Clean = plan.UnappliedCommit, true
+	}
 }
 
 // overtaken ends a check, or a correction, of a commit that is not the applied
@@ -97,6 +108,31 @@ func (x *execution) overtaken(ctx context.Context) (*verdict, error) {
 		return nil, nil
 	}
 	return &verdict{store.Superseded, "Commit " + short(rec.AppliedCommit) + " was applied meanwhile; the next check starts from it."}, nil
+}
+
+// current takes the workspace's policy, and whether it has a commit that is not
+// applied, from the default branch as it is known now: a run may have waited
+// for days. It ends one of a workspace that is not there any more.
+func (x *execution) current(ctx context.Context) (*verdict, error) {
+	var known repositoryRecord
+	if _, err := x.r.load(ctx, "repository/"+x.repo.String(), &known); err != nil || known.unread() {
+		return nil, err
+	}
+	i := slices.IndexFunc(known.Workspaces, func(w knownWorkspace) bool { return w.Name == x.run.Workspace })
+	if i < 0 {
+		return &verdict{store.Superseded, "The workspace is not in the configuration any more."}, nil
+	}
+	w := known.Workspaces[i]
+	x.in.Workspace.Apply, x.in.Workspace.Drift = w.Apply, w.Drift
+	if x.in.Unapplied || w.Problem != "" {
+		return nil, nil
+	}
+	var rec WorkspaceRecord
+	if _, err := x.r.load(ctx, workspaceName(x.repo, x.run.Workspace), &rec); err != nil {
+		return nil, err
+	}
+	x.in.Pending = w.Inputs != x.run.Inputs && x.r.isPending(ctx, x.repo, known.described(), rec.AppliedCommit)
+	return nil, nil
 }
 
 // doubt calls no change one of the cloud's while an apply may have made it.
@@ -167,12 +203,15 @@ func (r *Runner) afterDrift(ctx context.Context, x *execution) error {
 	if x.run.State == store.Superseded || x.run.State == store.Canceled {
 		return nil // it found nothing out
 	}
+	if gone, err := x.current(ctx); gone != nil || err != nil {
+		return err
+	}
 	report := plan.DriftReport{Class: plan.CheckError}
-	if x.result.Drift != nil {
+	if x.result.Drift != nil && x.run.State != store.Failed {
 		report = *x.result.Drift
 	}
 	known, before, err := r.knownAfterCheck(ctx, x, report)
-	if err != nil || !known.CheckedAt.Equal(x.run.EndedAt) {
+	if err != nil || !known.CheckedAt.Equal(x.run.EndedAt) || known.AppliedAt.After(x.run.EndedAt) {
 		return err // a retry, after later news
 	}
 	r.Logger.Info("drift checked", "run", x.run.ID, "repository", x.run.Repository, "workspace", x.run.Workspace, "class", report.Class, "error", x.run.Error)
@@ -180,14 +219,21 @@ func (r *Runner) afterDrift(ctx context.Context, x *execution) error {
 	if err != nil {
 		return err
 	}
-	if drift.Now == nil || drift.Now.Run != x.run.ID || known.State == Held || known.State == Applying {
-		// In sync, or a later check knows better, or a person or an apply decides.
-		return r.shown(ctx, x.repo, drift)
+	if drift.Now == nil || drift.Now.Run != x.run.ID {
+		return r.shown(ctx, x.repo, drift) // in sync, or a later check knows better
 	}
-	if err := r.resolveDrift(ctx, x, report, drift); err != nil {
-		return err
+	if known.State == Held || known.State == Applying {
+		drift, err = r.blocked(ctx, x, []Gate{{GatePulls, "A merged commit of this workspace is not applied yet: what becomes of it is decided first."}})
+	} else {
+		drift, err = r.resolveDrift(ctx, x, report, drift)
 	}
-	if err := r.attribute(ctx, x.repo, drift); err != nil {
+	if err == nil {
+		err = r.outdated(ctx, x, report, drift)
+	}
+	if err == nil {
+		err = r.attribute(ctx, x.repo, drift)
+	}
+	if err != nil {
 		return err
 	}
 	return r.shown(ctx, x.repo, drift)
@@ -223,6 +269,7 @@ const (
 func (r *Runner) knownAfterCheck(ctx context.Context, x *execution, report plan.DriftReport) (known WorkspaceRecord, before time.Time, err error) {
 	err = r.changeWorkspace(ctx, x.repo, x.in.Workspace, func(rec *WorkspaceRecord) {
 		defer func() { known = *rec }()
+		rec.inTime(x.run.EndedAt, r.Clock())
 		before = rec.SyncedAt
 		if rec.AppliedAt.After(x.run.EndedAt) || rec.CheckedAt.After(x.run.EndedAt) {
 			return // a retry, after later ones: its news are old
@@ -256,6 +303,20 @@ func (r *Runner) knownAfterCheck(ctx context.Context, x *execution, report plan.
 	return known, before, err
 }
 
+// maxSkew is how far the clocks of machines may differ. A time beyond it in the
+// future was written by a clock that was wrong, and is no news.
+const maxSkew = time.Hour
+
+// inTime takes back times that lie in the future: what ended at a time would
+// never be news again.
+func (w *WorkspaceRecord) inTime(ended, now time.Time) {
+	for _, t := range []*time.Time{&w.AppliedAt, &w.CheckedAt, &w.GoodAt, &w.SyncedAt, &w.KnownAt, &w.Slot} {
+		if t.After(now.Add(maxSkew)) {
+			*t = ended.Add(-time.Second)
+		}
+	}
+}
+
 // fail counts a failed check, and says when it is tried again.
 func (w *WorkspaceRecord) fail(at time.Time) {
 	w.Failures++
@@ -273,6 +334,9 @@ func (r *Runner) driftAfterCheck(ctx context.Context, x *execution, report plan.
 		return known, err // there is nothing to remember of most workspaces
 	}
 	return r.changeDrift(ctx, x.repo, x.run.Workspace, func(rec *DriftRecord) {
+		if rec.Seen.After(r.Clock().Add(maxSkew)) {
+			rec.Seen = time.Time{} // written by a clock that was wrong
+		}
 		if report.Class == plan.CheckError && x.run.EndedAt.After(rec.Seen) {
 			rec.Seen = x.run.EndedAt
 			if !rec.Failing {
@@ -287,56 +351,66 @@ func (r *Runner) driftAfterCheck(ctx context.Context, x *execution, report plan.
 }
 
 // resolveDrift queues what the team wants done about drift in the cloud, or
-// notes what keeps it from being done.
-func (r *Runner) resolveDrift(ctx context.Context, x *execution, report plan.DriftReport, drift DriftRecord) error {
+// notes what keeps it from being done. It returns the drift as it is then.
+func (r *Runner) resolveDrift(ctx context.Context, x *execution, report plan.DriftReport, drift DriftRecord) (DriftRecord, error) {
 	if report.Class != plan.CloudChange {
-		return nil
+		return drift, nil
 	}
 	switch x.in.Workspace.Drift.Correct {
 	case "propose":
 		return r.startProposal(ctx, x, report, drift)
 	case "apply":
 	default:
-		return nil
+		return drift, nil
+	}
+	if n := len(drift.Corrections); n > 0 && drift.Corrections[n-1].At.After(x.run.EndedAt) {
+		return drift, nil // a retry: what this check found was corrected, and is being checked
 	}
 	p, err := r.loadPlan(ctx, x.run.ID)
 	if err != nil || p == nil {
-		return err
+		return drift, err
 	}
 	gates, opens, err := x.gatesOf(ctx, p, report)
 	if err != nil {
-		return err
+		return drift, err
 	}
 	if len(gates) == 0 {
-		return r.startCorrect(ctx, x, report)
+		return drift, r.startCorrect(ctx, x, report)
 	}
-	_, err = r.changeDrift(ctx, x.repo, x.run.Workspace, func(rec *DriftRecord) {
+	if drift, err = r.blocked(ctx, x, gates); err != nil || opens.IsZero() {
+		return drift, err
+	}
+	// Only the time is not right: a check when the window opens decides again.
+	return drift, r.recheck(ctx, x, opens)
+}
+
+// blocked notes what keeps the drift that a check found from being corrected.
+func (r *Runner) blocked(ctx context.Context, x *execution, gates []Gate) (DriftRecord, error) {
+	return r.changeDrift(ctx, x.repo, x.run.Workspace, func(rec *DriftRecord) {
 		if rec.Now == nil || rec.Now.Run != x.run.ID {
 			return
 		}
 		rec.Now.Blocked = gates
 		if rec.Contested.IsZero() && slices.ContainsFunc(gates, func(g Gate) bool { return g.Name == GateFlap }) {
 			rec.Contested = x.run.EndedAt
-			rec.tell(watch.Event{Kind: "contested", Run: x.run.ID, At: x.run.EndedAt, Class: string(report.Class), Summary: why(gates)}, report)
+			rec.tell(watch.Event{Kind: "contested", Run: x.run.ID, At: x.run.EndedAt, Class: string(rec.Now.Class), Summary: why(gates)}, plan.DriftReport{Resources: rec.Now.Resources})
 		}
 	})
-	if err != nil || opens.IsZero() {
-		return err
-	}
-	// Only the time is not right: a check when the window opens decides again.
-	return r.recheck(ctx, x, "window/"+opens.UTC().Format(time.RFC3339), opens)
 }
 
-// recheck queues another check of what x checked, at a time.
-func (r *Runner) recheck(ctx context.Context, x *execution, slot string, at time.Time) error {
+// recheck queues another check of what x checked or was to correct, for when a
+// window opens: one, however often it is asked for.
+func (r *Runner) recheck(ctx context.Context, x *execution, opens time.Time) error {
+	in := x.in
+	in.Targets = nil
 	run, err := r.newRun(ctx, store.Run{
-		Key: fmt.Sprintf("drift/%s/%s/%s", x.repo, x.run.Workspace, slot), Kind: store.KindDrift,
+		Key: fmt.Sprintf("drift/%s/%s/window/%s", x.repo, x.run.Workspace, opens.UTC().Format(time.RFC3339)), Kind: store.KindDrift,
 		Repository: x.run.Repository, Commit: x.run.Commit,
-	}, x.in)
+	}, in)
 	if err != nil || run.State.Ended() {
 		return err
 	}
-	return r.enqueueRuns(ctx, plannedRun{run: run, in: x.in, priority: queue.PriorityDrift, at: at})
+	return r.enqueueRuns(ctx, plannedRun{run: run, in: in, priority: queue.PriorityDrift, at: opens})
 }
 
 // stateOf is the state of a workspace in which a check found this class.

@@ -19,6 +19,8 @@ import (
 const (
 	maxPast      = 50 // earlier drifts
 	maxKept      = 50 // resources of one
+	maxPastKept  = 20 // resources of an earlier one, and attributes of each
+	maxSummary   = 2000
 	maxIgnores   = 100
 	flapWindow   = 24 * time.Hour
 	maxCorrected = 500
@@ -37,7 +39,8 @@ type DriftRecord struct {
 	// Corrections are those that changed something, the latest last. Those
 	// within a day count against flap_limit.
 	Corrections []Correction `json:"corrections,omitempty"`
-	// Held is the latest correction that a gate stopped at the last moment.
+	// Held is the latest correction that ended before an engine was started: a
+	// gate stopped it at the last moment, or its plan failed.
 	Held string `json:"held,omitempty"`
 	// Contested is since when something keeps changing back what is corrected.
 	Contested time.Time `json:"contested,omitzero"`
@@ -57,6 +60,8 @@ type DriftRecord struct {
 // Episode is one drift from when it was found to when it was gone.
 type Episode struct {
 	Began time.Time `json:"began"` // when a check found it
+	// Since is when a check first found it as it is, by its digest.
+	Since time.Time `json:"since,omitzero"`
 	// Before is the last check that found the workspace in sync: the cloud was
 	// changed after it. Zero where there was none.
 	Before time.Time  `json:"before,omitzero"`
@@ -70,6 +75,8 @@ type Episode struct {
 	More      int                    `json:"more,omitempty"`
 	Ignored   []plan.IgnoredDrift    `json:"ignored,omitempty"`
 	Who       []watch.Answer         `json:"who,omitempty"`
+	// Asked is the digest of the drift that the attributors were asked about.
+	Asked string `json:"asked,omitempty"`
 	// Blocked are the gates that keep it from being corrected.
 	Blocked []Gate `json:"blocked,omitempty"`
 	// Acknowledged says who knows of it and wants no more news of it.
@@ -142,10 +149,11 @@ func (d *DriftRecord) drifted(run store.Run, result Result, report plan.DriftRep
 	}
 	changed := e.Digest != result.DriftDigest
 	e.Run, e.Commit, e.Class, e.Digest = run.ID, run.Commit, report.Class, result.DriftDigest
+	e.Blocked = nil // what follows from this check says what keeps it now
 	e.Resources = report.Resources[:min(len(report.Resources), maxKept)]
 	e.More, e.Ignored = len(report.Resources)-len(e.Resources), report.Ignored[:min(len(report.Ignored), maxKept)]
 	if changed {
-		e.Who = nil // of what was there before
+		e.Who, e.Since = nil, run.EndedAt // of what was there before
 	}
 	d.Now = e
 	if changed && !e.quiet() {
@@ -169,10 +177,8 @@ func (d *DriftRecord) settle(at time.Time, how string) {
 		}
 	}
 	e.Fixed = how
-	for i := range e.Resources {
-		e.Resources[i].Values = nil // the run's page has them
-	}
 	quiet := e.quiet()
+	e.shorten()
 	d.Now = nil
 	d.Past = append([]Episode{e}, d.Past...)
 	d.Past = d.Past[:min(len(d.Past), maxPast)]
@@ -181,9 +187,28 @@ func (d *DriftRecord) settle(at time.Time, how string) {
 	}
 }
 
-// tell puts an event where the notifications are made from.
+// shorten leaves what is worth keeping of drift that is over; the run's page has
+// the rest.
+func (e *Episode) shorten() {
+	e.More += len(e.Resources) - min(len(e.Resources), maxPastKept)
+	e.Resources = slices.Clone(e.Resources[:min(len(e.Resources), maxPastKept)])
+	for i := range e.Resources {
+		d := &e.Resources[i]
+		d.Values, d.Attributes = nil, slices.Clip(d.Attributes[:min(len(d.Attributes), maxPastKept)])
+	}
+	e.Ignored = slices.Clone(e.Ignored[:min(len(e.Ignored), maxPastKept)])
+	for i := range e.Ignored {
+		e.Ignored[i].Attributes = slices.Clip(e.Ignored[i].Attributes[:min(len(e.Ignored[i].Attributes), maxPastKept)])
+	}
+	e.Who = e.Who[:min(len(e.Who), maxPastKept)]
+}
+
+// tell puts an event where the notifications are made from, once.
 func (d *DriftRecord) tell(e watch.Event, report plan.DriftReport) {
-	e.Repository, e.Workspace = d.Repository, d.Name
+	if slices.ContainsFunc(d.Untold, func(o watch.Event) bool { return o.Run == e.Run && o.Kind == e.Kind }) {
+		return
+	}
+	e.Repository, e.Workspace, e.Summary = d.Repository, d.Name, watch.Clean(e.Summary, maxSummary)
 	for _, r := range report.Resources[:min(len(report.Resources), 20)] {
 		e.Resources = append(e.Resources, r.Address)
 	}
@@ -202,7 +227,6 @@ func (d *DriftRecord) corrected(run store.Run, result Result) {
 		kind, summary = "failed", "The correction failed: "+firstLine(run.Error)
 	case store.Held:
 		kind, summary = "held", run.Error
-		d.Held = run.ID
 	case store.Applied:
 	default:
 		return // there was nothing to do, or nothing was done
@@ -213,11 +237,24 @@ func (d *DriftRecord) corrected(run store.Run, result Result) {
 			d.Now.Blocked = []Gate{{GateCompared, run.Error}}
 		}
 	}
-	if result.Shim != "" { // an engine was started
+	d.forgetAttributes(run.EndedAt)
+	if result.Shim == "" {
+		d.Held = run.ID
+	} else { // an engine was started
 		d.Corrections = append(d.Corrections, Correction{Run: run.ID, At: run.EndedAt, State: run.State, Attributes: result.Corrects})
 		d.Corrections = d.Corrections[max(0, len(d.Corrections)-maxCorrected):]
 	}
 	d.tell(watch.Event{Kind: kind, Run: run.ID, At: run.EndedAt, Summary: summary}, plan.DriftReport{})
+}
+
+// forgetAttributes shortens corrections that do not count against flap_limit any
+// more.
+func (d *DriftRecord) forgetAttributes(now time.Time) {
+	for i := range d.Corrections {
+		if c := &d.Corrections[i]; now.Sub(c.At) >= flapWindow {
+			c.Attributes = slices.Clip(c.Attributes[:min(len(c.Attributes), maxPastKept)])
+		}
+	}
 }
 
 // attributesOf are the attributes that putting a report's drift right corrects,

@@ -38,9 +38,15 @@ type Proposal struct {
 	Number int    `json:"number,omitempty"`
 	URL    string `json:"url,omitempty"`
 	Open   bool   `json:"open,omitempty"`
+	// Withdrawn is set before Holdfast closes it: what is closed then was not
+	// closed by a person.
+	Withdrawn bool `json:"withdrawn,omitempty"`
 	// Refused is what could not be written, in sentences.
 	Refused []string `json:"refused,omitempty"`
 }
+
+// stands reports whether p is the last word on the drift with that digest.
+func (p Proposal) stands(digest string) bool { return p.Digest == digest && !p.Withdrawn }
 
 // proposalArtifact is what a run wrote for the pull request.
 type proposalArtifact struct {
@@ -63,21 +69,19 @@ const (
 // startProposal queues the run that writes the drift into the configuration,
 // once for each drift: a pull request that somebody closed is not opened again
 // for the same.
-func (r *Runner) startProposal(ctx context.Context, check *execution, report plan.DriftReport, drift DriftRecord) error {
-	if drift.Proposal.Digest == drift.Now.Digest || drift.Now.quiet() {
-		return nil
+func (r *Runner) startProposal(ctx context.Context, check *execution, report plan.DriftReport, drift DriftRecord) (DriftRecord, error) {
+	if drift.Proposal.stands(drift.Now.Digest) {
+		return r.stillOpen(ctx, check, drift)
+	}
+	if drift.Now.quiet() {
+		return drift, nil
 	}
 	if check.in.Pending || check.in.Unapplied {
-		_, err := r.changeDrift(ctx, check.repo, check.run.Workspace, func(rec *DriftRecord) {
-			if rec.Now != nil {
-				rec.Now.Blocked = []Gate{{GateClass, "The default branch has a commit that is not applied; what drifted is looked for in the configuration once it is."}}
-			}
-		})
-		return err
+		return r.blocked(ctx, check, []Gate{{GateClass, "The default branch has a commit that is not applied; what drifted is looked for in the configuration once it is."}})
 	}
 	result, err := json.Marshal(Result{Reviewed: check.run.ID, Drift: &report, DriftDigest: drift.Now.Digest})
 	if err != nil {
-		return err
+		return drift, err
 	}
 	in := check.in
 	in.Propose = true
@@ -85,13 +89,37 @@ func (r *Runner) startProposal(ctx context.Context, check *execution, report pla
 		Key: "propose/" + check.run.ID, Kind: store.KindCorrect,
 		Repository: check.run.Repository, Commit: check.run.Commit, Result: result,
 	}, in, queue.PriorityReplan)
-	return err
+	return drift, err
+}
+
+// stillOpen notes where somebody closed the pull request of the drift that there
+// is: no other one is opened for it.
+func (r *Runner) stillOpen(ctx context.Context, check *execution, drift DriftRecord) (DriftRecord, error) {
+	if drift.Proposal.Number == 0 {
+		return drift, nil
+	}
+	var pull pullRecord
+	if _, err := r.load(ctx, pullName(check.repo, drift.Proposal.Number), &pull); err != nil {
+		return drift, err
+	}
+	if drift.Proposal.Open && (pull.State == vcs.Closed || pull.State == vcs.Merged) {
+		_, err := r.changeDrift(ctx, check.repo, check.run.Workspace, func(rec *DriftRecord) {
+			rec.Proposal.Open = rec.Proposal.Open && rec.Proposal.Run != drift.Proposal.Run
+		})
+		if err != nil {
+			return drift, err
+		}
+	}
+	if pull.State != vcs.Closed {
+		return drift, nil
+	}
+	return r.blocked(ctx, check, []Gate{{GatePulls, fmt.Sprintf("Pull request #%d, which would have taken it into the configuration, was closed; no other one is opened for the same drift.", drift.Proposal.Number)}})
 }
 
 // propose writes the cloud's values into a copy of the configuration, and plans
 // that: only what makes the drift smaller is proposed.
 func (r *Runner) propose(ctx context.Context, x *execution) (verdict, error) {
-	if v, err := x.overtaken(ctx); v != nil || err != nil {
+	if v, err := x.notNow(ctx); v != nil || err != nil {
 		return deref(v), err
 	}
 	seen, err := r.reviewedBy(ctx, x.result.Reviewed)
@@ -369,7 +397,8 @@ func (e *editor) proposal() markdown.Proposal {
 // afterPropose has the host show the proposal. It may be done twice.
 func (r *Runner) afterPropose(ctx context.Context, x *execution) error {
 	if x.run.State != store.Planned && x.run.State != store.Held {
-		return nil // the next check tries again
+		// The next check tries again. What is open is about another drift.
+		return r.enqueuePropose(ctx, proposePayload{Repository: x.repo, Workspace: x.run.Workspace})
 	}
 	return r.enqueuePropose(ctx, proposePayload{Repository: x.repo, Workspace: x.run.Workspace, Run: x.run.ID})
 }
@@ -423,6 +452,10 @@ func (r *Runner) handlePropose(ctx context.Context, job queue.Job) error {
 	if err := json.Unmarshal(data, &made); err != nil {
 		return queue.Discard(fmt.Errorf("read proposal of run %s: %w", in.Run, err))
 	}
+	if drift.Proposal.stands(made.Digest) {
+		// A retry: whoever closed or merged it meanwhile has decided.
+		return r.shown(ctx, in.Repository, drift)
+	}
 	if drift.Now == nil || drift.Now.Digest != made.Digest {
 		return nil // the drift is another one by now
 	}
@@ -434,12 +467,7 @@ func (r *Runner) handlePropose(ctx context.Context, job queue.Job) error {
 func (r *Runner) open(ctx context.Context, h host, in proposePayload, drift DriftRecord, made proposalArtifact) error {
 	now := Proposal{Digest: made.Digest, Run: in.Run, Refused: made.Proposal.Refused}
 	if len(made.Files) == 0 {
-		if drift.Proposal.Open {
-			if err := r.withdrawn(ctx, h, in, drift.Proposal, "What drifted is another change now, and nothing of it can be written into the configuration."); err != nil {
-				return err
-			}
-		}
-		return r.proposed(ctx, in, now)
+		return r.nothing(ctx, h, in, drift, now)
 	}
 	remote, err := h.Remote(ctx, in.Repository)
 	if err != nil {
@@ -453,7 +481,7 @@ func (r *Runner) open(ctx context.Context, h host, in proposePayload, drift Drif
 	})
 	if errors.Is(err, vcs.ErrNothing) {
 		now.Open, now.Branch = false, ""
-		return r.proposed(ctx, in, now)
+		return r.nothing(ctx, h, in, drift, now)
 	}
 	if err != nil {
 		return fmt.Errorf("push %s: %w", now.Branch, err)
@@ -469,6 +497,17 @@ func (r *Runner) open(ctx context.Context, h host, in proposePayload, drift Drif
 	if h.editor != nil {
 		if err := h.editor.EditPull(ctx, in.Repository, pr.Number, vcs.PullEdit{Title: title, Body: body}); err != nil {
 			return fmt.Errorf("edit pull request %d: %w", pr.Number, err)
+		}
+	}
+	return r.proposed(ctx, in, now)
+}
+
+// nothing takes back the pull request of another drift, in place of which there
+// is none.
+func (r *Runner) nothing(ctx context.Context, h host, in proposePayload, drift DriftRecord, now Proposal) error {
+	if drift.Proposal.Open {
+		if _, err := r.withdrawn(ctx, h, in, drift.Proposal, "What drifted is another change now, and nothing of it can be written into the configuration."); err != nil {
+			return err
 		}
 	}
 	return r.proposed(ctx, in, now)
@@ -491,14 +530,19 @@ func (r *Runner) proposed(ctx context.Context, in proposePayload, now Proposal) 
 // withdraw closes a pull request whose drift is gone.
 func (r *Runner) withdraw(ctx context.Context, h host, in proposePayload, drift DriftRecord) error {
 	p := drift.Proposal
-	if !p.Open || drift.Now != nil && drift.Now.Digest == p.Digest {
+	if !p.Open || drift.Now != nil && p.stands(drift.Now.Digest) {
 		return nil
 	}
-	if err := r.withdrawn(ctx, h, in, p, "The drift that this is about is gone."); err != nil {
+	closed, err := r.withdrawn(ctx, h, in, p, "The drift that this is about is gone.")
+	if err != nil {
 		return err
 	}
-	_, err := r.changeDrift(ctx, in.Repository, in.Workspace, func(rec *DriftRecord) {
-		if rec.Proposal.Run == p.Run {
+	_, err = r.changeDrift(ctx, in.Repository, in.Workspace, func(rec *DriftRecord) {
+		switch {
+		case rec.Proposal.Run != p.Run:
+		case closed:
+			rec.Proposal.Open = false // a person's no to this drift stays
+		default:
 			rec.Proposal = Proposal{}
 		}
 	})
@@ -506,36 +550,53 @@ func (r *Runner) withdraw(ctx context.Context, h host, in proposePayload, drift 
 }
 
 // withdrawn closes the pull request, unless it was merged or closed, and
-// removes its branch.
-func (r *Runner) withdrawn(ctx context.Context, h host, in proposePayload, p Proposal, why string) error {
+// removes its branch. It reports whether a person had closed it.
+func (r *Runner) withdrawn(ctx context.Context, h host, in proposePayload, p Proposal, why string) (closed bool, err error) {
 	if p.Number != 0 {
 		pr, err := h.PullRequest(ctx, in.Repository, p.Number)
 		if err != nil && !errors.Is(err, vcs.ErrNotFound) {
-			return err
+			return false, err
 		}
-		if err == nil && pr.State != vcs.Open {
-			return nil // whoever merged or closed it decides about the branch
+		if err == nil && (pr.State == vcs.Merged || pr.State != vcs.Open && !p.Withdrawn) {
+			return pr.State == vcs.Closed, nil // whoever merged or closed it decides about the branch
 		}
-		if err == nil && h.editor != nil {
+		if _, err := r.changeDrift(ctx, in.Repository, in.Workspace, func(rec *DriftRecord) {
+			rec.Proposal.Withdrawn = rec.Proposal.Withdrawn || rec.Proposal.Run == p.Run
+		}); err != nil {
+			return false, err
+		}
+		if err == nil && pr.State == vcs.Open && h.editor != nil {
 			err := h.editor.EditPull(ctx, in.Repository, p.Number, vcs.PullEdit{Title: markdown.ProposalTitle(in.Workspace), Body: why + "\n", Close: true})
 			if err != nil && !errors.Is(err, vcs.ErrNotFound) {
-				return fmt.Errorf("close pull request %d: %w", p.Number, err)
+				return false, fmt.Errorf("close pull request %d: %w", p.Number, err)
 			}
 		}
 	}
 	remote, err := h.Remote(ctx, in.Repository)
 	if err != nil {
-		return err
+		return false, err
 	}
-	return r.Git.DeleteBranch(ctx, in.Repository, remote, p.Branch)
+	return false, r.Git.DeleteBranch(ctx, in.Repository, remote, p.Branch)
 }
 
 // withdrawal asks for a pull request to be closed whose drift is gone.
 func (r *Runner) withdrawal(ctx context.Context, repo vcs.Repository, d DriftRecord) error {
 	if !d.Proposal.Open || d.Now != nil {
-		return nil // another drift's proposal takes its place
+		return nil // another drift's proposal takes its place; see outdated
 	}
 	return r.enqueuePropose(ctx, proposePayload{Repository: repo, Workspace: d.Name})
+}
+
+// outdated asks for a pull request to be closed that is about another drift than
+// a check found, where none takes its place.
+func (r *Runner) outdated(ctx context.Context, check *execution, report plan.DriftReport, d DriftRecord) error {
+	if !d.Proposal.Open || d.Now == nil || d.Proposal.Digest == d.Now.Digest {
+		return nil
+	}
+	if check.in.Workspace.Drift.Correct == "propose" && report.Class == plan.CloudChange && !d.Now.quiet() && len(d.Now.Blocked) == 0 {
+		return nil // the run that was queued decides
+	}
+	return r.enqueuePropose(ctx, proposePayload{Repository: check.repo, Workspace: d.Name})
 }
 
 func (r *Runner) checkLink(d DriftRecord) string { return runLink(r.BaseURL, d.Now.Run) }

@@ -87,6 +87,11 @@ type repositoryRecord struct {
 // were applied. SHA may have commits that nobody applied.
 func (k repositoryRecord) described() string { return cmp.Or(k.Described, k.SHA) }
 
+// unread reports whether nothing is known yet of what the default branch has.
+func (k repositoryRecord) unread() bool {
+	return k.SHA == "" || len(k.Workspaces) == 0 && len(k.Problems) > 0
+}
+
 // knownWorkspace is a workspace as the default branch describes it.
 type knownWorkspace struct {
 	workspaces.Workspace

@@ -34,6 +34,8 @@ type execution struct {
 	// moved is set where what the workspace depends on was applied since its
 	// plan was made.
 	moved bool
+	// ended is set once the run's end is stored.
+	ended bool
 }
 
 // errTaken says that the run is not this attempt's to write any more: it was
@@ -73,6 +75,8 @@ func (r *Runner) handleRun(steps func(context.Context, *execution) (verdict, err
 			return nil
 		case errors.Is(cause, queue.ErrLost), errors.Is(err, errDetached):
 			return err
+		case x.ended:
+			return err // the next attempt does what follows from the end
 		case errors.Is(cause, queue.ErrCanceled):
 			return x.finish(context.WithoutCancel(ctx), verdict{store.Canceled, "canceled by a person"})
 		case errors.Is(cause, queue.ErrShutdown), queue.IsSnooze(err):
@@ -184,6 +188,7 @@ func (x *execution) end(ctx context.Context, v verdict) error {
 	if err := x.save(ctx); err != nil {
 		return err
 	}
+	x.ended = v.state.Ended()
 	if err := x.after(ctx); err != nil {
 		return err
 	}

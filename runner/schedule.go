@@ -24,8 +24,10 @@ const (
 	// at everything that is stored at least every rescan.
 	lookEvery = time.Minute
 	rescan    = 10 * time.Minute
-	// leastPause is between two looks.
-	leastPause = time.Second
+	// leastPause is between two looks, and longestPause between two at one
+	// workspace: what is later was noted by a clock that was wrong.
+	leastPause   = time.Second
+	longestPause = 24*time.Hour + time.Minute
 )
 
 // Schedule queues the drift checks that are due, until ctx ends. Any number of
@@ -148,6 +150,9 @@ func (s *scheduler) read(ctx context.Context, repo Repository, known *scheduled,
 			if w.Drift.Schedule != "" && w.Problem == "" && !known.known.Gone {
 				known.wake[w.Name] = now
 			}
+			if err := s.unscheduled(ctx, repo, w); err != nil {
+				return err
+			}
 		}
 	}
 	known.read = now
@@ -169,11 +174,25 @@ func (s *scheduler) read(ctx context.Context, repo Repository, known *scheduled,
 	return nil
 }
 
+// unscheduled forgets that a workspace is overdue which is not checked any more.
+func (s *scheduler) unscheduled(ctx context.Context, repo Repository, w knownWorkspace) error {
+	if w.Drift.Schedule != "" {
+		return nil
+	}
+	var rec WorkspaceRecord
+	if _, err := s.load(ctx, workspaceName(repo.Repository, w.Name), &rec); err != nil || !rec.Overdue && rec.RetryAt.IsZero() {
+		return err
+	}
+	return s.changeWorkspace(ctx, repo.Repository, w.Workspace, func(rec *WorkspaceRecord) {
+		rec.Overdue, rec.RetryAt, rec.KnownAt = false, time.Time{}, time.Time{}
+	})
+}
+
 // due looks at the workspaces of a repository whose time has come.
 func (s *scheduler) due(ctx context.Context, repo Repository, known *scheduled, now time.Time) error {
 	for _, w := range known.known.Workspaces {
 		at, ok := known.wake[w.Name]
-		if !ok || at.After(now) {
+		if !ok || at.After(now) && !at.After(now.Add(longestPause)) {
 			continue
 		}
 		var rec WorkspaceRecord // zero where it was never heard of
@@ -202,7 +221,16 @@ func (r *Runner) scheduleOne(ctx context.Context, repo Repository, w knownWorksp
 		return now, err
 	}
 	slot := now
-	if !rec.Slot.IsZero() {
+	if rec.Slot.After(now.Add(maxSkew)) {
+		// It was noted by a clock that was wrong, which a check may wait for.
+		waiting, err := r.waitingSlot(ctx, repo.Repository, rec)
+		if err == nil && waiting != "" {
+			_, err = r.startDrift(ctx, repo, w, head, waiting, time.Time{})
+		}
+		if err != nil {
+			return now, err
+		}
+	} else if !rec.Slot.IsZero() {
 		var due bool
 		if slot, due = dueSlot(schedule, rec.Slot, now, spread); !due {
 			return nextLook(schedule, w.Drift.Freshness, rec, now, spread), r.retryCheck(ctx, repo, w, head, rec, now)
@@ -219,14 +247,15 @@ func (r *Runner) scheduleOne(ctx context.Context, repo Repository, w knownWorksp
 			}
 		}
 	}
-	err = r.changeWorkspace(ctx, repo.Repository, w.Workspace, func(now *WorkspaceRecord) {
-		if slot.After(now.Slot) {
-			now.Slot = slot
+	err = r.changeWorkspace(ctx, repo.Repository, w.Workspace, func(known *WorkspaceRecord) {
+		known.inTime(now, now)
+		if slot.After(known.Slot) {
+			known.Slot = slot
 		}
-		if now.KnownAt.IsZero() {
-			now.KnownAt = slot
+		if known.KnownAt.IsZero() {
+			known.KnownAt = slot
 		}
-		rec = *now
+		rec = *known
 	})
 	return nextLook(schedule, w.Drift.Freshness, rec, now, spread), err
 }

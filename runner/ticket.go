@@ -29,6 +29,9 @@ type DriftTicket struct {
 	Open   bool   `json:"open,omitempty"`
 	Body   string `json:"body,omitempty"`   // hash of the text
 	Digest string `json:"digest,omitempty"` // of the drift that it tells of
+	// Closing is set before Holdfast closes it: what is closed then was not
+	// closed by a person.
+	Closing bool `json:"closing,omitempty"`
 	// None is when the host last said that the repository has no issues.
 	None time.Time `json:"none,omitzero"`
 	// Read is up to when its comments were read.
@@ -150,7 +153,7 @@ func (t *ticketer) open(ctx context.Context) error {
 		return fmt.Errorf("look for a ticket: %w", err)
 	}
 	if i := slices.IndexFunc(all, func(k vcs.Ticket) bool { return strings.HasPrefix(k.Body, marker) }); i >= 0 {
-		if err := t.known(ctx, all[i], "", true); err != nil {
+		if err := t.known(ctx, all[i], ""); err != nil {
 			return err
 		}
 		return t.edit(ctx)
@@ -164,11 +167,22 @@ func (t *ticketer) open(ctx context.Context) error {
 		return fmt.Errorf("open a ticket: %w", err)
 	}
 	made.Open = true
-	return t.known(ctx, made, body, true)
+	if err := t.known(ctx, made, body); err != nil || t.rec.Ticket.Number == made.Number {
+		return err
+	}
+	// An attempt that was taken for dead opened one too: that is the ticket.
+	err = t.host.tickets.EditTicket(ctx, t.repo, made.Number, vcs.TicketEdit{
+		Title: markdown.TicketTitle(t.workspace), Body: fmt.Sprintf("This is the same as #%d.\n", t.rec.Ticket.Number), Open: false,
+	})
+	if err != nil && !errors.Is(err, vcs.ErrNotFound) {
+		return fmt.Errorf("close ticket %d, which is there twice: %w", made.Number, err)
+	}
+	return nil
 }
 
-// known keeps what the host shows now.
-func (t *ticketer) known(ctx context.Context, k vcs.Ticket, body string, read bool) error {
+// known keeps what the host shows now. Where another ticket is known already
+// that one stays.
+func (t *ticketer) known(ctx context.Context, k vcs.Ticket, body string) error {
 	err := change(ctx, t.r, ticketName(t.repo, k.Number), func(rec *ticketRecord) { rec.Workspace = t.workspace })
 	if err != nil {
 		return err
@@ -178,7 +192,10 @@ func (t *ticketer) known(ctx context.Context, k vcs.Ticket, body string, read bo
 		digest = t.rec.Now.Digest
 	}
 	t.rec, err = t.r.changeDrift(context.WithoutCancel(ctx), t.repo, t.workspace, func(rec *DriftRecord) {
-		rec.Ticket.Number, rec.Ticket.Open, rec.Ticket.None = k.Number, k.Open, time.Time{}
+		if rec.Ticket.Number != 0 && rec.Ticket.Number != k.Number {
+			return
+		}
+		rec.Ticket.Number, rec.Ticket.Open, rec.Ticket.None, rec.Ticket.Closing = k.Number, k.Open, time.Time{}, false
 		if k.URL != "" {
 			rec.Ticket.URL = k.URL
 		}
@@ -186,7 +203,7 @@ func (t *ticketer) known(ctx context.Context, k vcs.Ticket, body string, read bo
 		if body != "" {
 			rec.Ticket.Body, rec.Ticket.Digest = hashOf(body), digest
 		}
-		if read && rec.Ticket.Read.IsZero() {
+		if rec.Ticket.Read.IsZero() {
 			rec.Ticket.Read = t.r.Clock()
 		}
 	})
@@ -215,8 +232,12 @@ func (t *ticketer) closedByHand(ctx context.Context) error {
 		return nil
 	}
 	t.rec, err = t.r.changeDrift(ctx, t.repo, t.workspace, func(rec *DriftRecord) {
-		rec.Ticket.Open, rec.Ticket.Body = now.Open, ""
-		if e := rec.Now; e != nil && !now.Open && rec.Ticket.Digest == e.Digest && !e.quiet() {
+		if rec.Ticket.Open == now.Open {
+			return // known meanwhile
+		}
+		byHand := !rec.Ticket.Closing
+		rec.Ticket.Open, rec.Ticket.Body, rec.Ticket.Closing = now.Open, "", false
+		if e := rec.Now; e != nil && !now.Open && byHand && rec.Ticket.Digest == e.Digest && !e.quiet() {
 			e.Acknowledged = &Acknowledged{Who: "who closed the ticket", At: t.r.Clock(), Digest: e.Digest}
 		}
 		if e := rec.Now; e != nil && now.Open && e.quiet() && e.Acknowledged.Who == "who closed the ticket" {
@@ -244,16 +265,23 @@ func (t *ticketer) edit(ctx context.Context) error {
 	if hashOf(body) == was.Body && open == was.Open {
 		return nil
 	}
+	if was.Open && !open {
+		if _, err := t.r.changeDrift(ctx, t.repo, t.workspace, func(rec *DriftRecord) { rec.Ticket.Closing = true }); err != nil {
+			return err
+		}
+	}
 	err = t.host.tickets.EditTicket(ctx, t.repo, was.Number, vcs.TicketEdit{Title: markdown.TicketTitle(t.workspace), Body: body, Open: open})
 	if errors.Is(err, vcs.ErrNotFound) {
-		t.verify = true
-		return t.closedByHand(ctx)
+		if _, cerr := t.r.changeDrift(ctx, t.repo, t.workspace, func(rec *DriftRecord) { rec.Ticket = DriftTicket{} }); cerr != nil {
+			return cerr
+		}
+		return fmt.Errorf("edit ticket %d: %w", was.Number, err) // a retry opens another one
 	}
 	if err != nil {
 		return fmt.Errorf("edit ticket %d: %w", was.Number, err)
 	}
 	// An edit sends nobody a message: what is another drift is said by a comment.
-	if e != nil && !e.quiet() && was.Digest != "" && was.Digest != e.Digest {
+	if e != nil && !e.quiet() && (!was.Open || was.Digest != "" && was.Digest != e.Digest) {
 		text := "The drift is another one now."
 		if !was.Open {
 			text = "The workspace has drifted again."
@@ -262,7 +290,7 @@ func (t *ticketer) edit(ctx context.Context) error {
 			return fmt.Errorf("comment on ticket %d: %w", was.Number, err)
 		}
 	}
-	return t.known(ctx, vcs.Ticket{Number: was.Number, Open: open}, body, false)
+	return t.known(ctx, vcs.Ticket{Number: was.Number, Open: open}, body)
 }
 
 // body renders the ticket.

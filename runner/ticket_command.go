@@ -13,6 +13,7 @@ import (
 	"holdfast/queue"
 	"holdfast/store"
 	"holdfast/vcs"
+	"holdfast/watch"
 	"holdfast/workspaces"
 )
 
@@ -109,7 +110,11 @@ func (r *Runner) aboutDrift(ctx context.Context, repo vcs.Repository, c command)
 	if err != nil {
 		return "", err
 	}
-	err = r.audit(ctx, store.Entry{ID: ulid.Make().String(), Who: c.who, Action: c.verb, Repository: repo.String(), Workspace: names[0], Why: strings.TrimSpace(strings.Join(c.args, " ") + " " + c.why)})
+	id := ulid.Make().String()
+	if c.comment != 0 {
+		id = fmt.Sprintf("%s/comment/%d/%s", repo, c.comment, c.verb) // one line, however often this is done
+	}
+	err = r.audit(ctx, store.Entry{ID: id, Who: c.who, Action: c.verb, Repository: repo.String(), Workspace: names[0], Why: strings.TrimSpace(strings.Join(c.args, " ") + " " + c.why)})
 	if err != nil {
 		return "", err
 	}
@@ -130,12 +135,17 @@ func (d *DriftRecord) heed(c command, now time.Time) (answer string) {
 		if d.Now == nil {
 			return "There is no drift here now."
 		}
-		d.Now.Acknowledged = &Acknowledged{Who: c.who, At: now, Why: c.why, Digest: d.Now.Digest}
+		if !c.at.IsZero() && d.Now.Since.After(c.at.Add(time.Second)) {
+			return "The drift is another one since this comment, so it is not acknowledged. Look at it, and comment again."
+		}
+		d.Now.Acknowledged = &Acknowledged{Who: c.who, At: now, Why: watch.Clean(c.why, maxWhy), Digest: d.Now.Digest}
 		return "Acknowledged. This stays quiet until the drift is another one."
 	case verbIgnore:
 		rule := workspaces.Ignore{Address: c.args[0], Attributes: c.args[1:], Reason: c.why, Until: c.until, By: c.who}
-		if c.length > 0 {
+		if c.length > 0 && c.at.IsZero() {
 			rule.Until = now.Add(c.length)
+		} else if c.length > 0 {
+			rule.Until = c.at.Add(c.length) // the same however often this is heeded
 		}
 		d.Ignores = slices.DeleteFunc(d.Ignores, func(o workspaces.Ignore) bool {
 			return o.Address == rule.Address && slices.Equal(o.Attributes, rule.Attributes)
@@ -146,7 +156,7 @@ func (d *DriftRecord) heed(c command, now time.Time) (answer string) {
 		d.Ignores = append(d.Ignores, rule)
 		text := "From now on `" + plainWord(rule.Address) + "` is left alone"
 		if len(rule.Attributes) > 0 {
-			text += " in " + plainWord(strings.Join(rule.Attributes, ", "))
+			text += " in `" + plainWord(strings.Join(rule.Attributes, ", ")) + "`"
 		}
 		if !rule.Until.IsZero() {
 			text += " until " + rule.Until.UTC().Format("2006-01-02 15:04 MST")
@@ -213,22 +223,37 @@ func (r *Runner) missedTickets(ctx context.Context, h host, repo vcs.Repository)
 	}
 	for _, d := range all {
 		there := slices.ContainsFunc(known.Workspaces, func(w knownWorkspace) bool { return w.Name == d.Name })
-		if d.Now != nil && !there && len(known.Workspaces) > 0 {
+		if d.Repository != repo.String() {
+			continue // of a repository whose name begins like this one's
+		}
+		if d.Now != nil && !there && !known.unread() {
 			if err := r.noWorkspace(ctx, repo, d); err != nil {
 				return err
 			}
-		}
-		if h.tickets == nil || d.Ticket.Number == 0 || d.Now == nil {
 			continue
 		}
-		if err := r.enqueueTicket(ctx, ticketPayload{Repository: repo, Workspace: d.Name, Verify: true}); err != nil {
-			return err
+		if h.tickets == nil || d.Ticket.Number == 0 || d.Now == nil && !d.lately(r.Clock()) {
+			continue
+		}
+		if d.Now != nil {
+			if err := r.enqueueTicket(ctx, ticketPayload{Repository: repo, Workspace: d.Name, Verify: true}); err != nil {
+				return err
+			}
 		}
 		if err := r.missedTicketComments(ctx, h, repo, d); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// closedFor is how long comments are looked for on a ticket after its drift was
+// gone: a rule that hides the drift is taken back there.
+const closedFor = 7 * 24 * time.Hour
+
+// lately reports whether the last drift ended within closedFor.
+func (d DriftRecord) lately(now time.Time) bool {
+	return len(d.Past) > 0 && now.Sub(d.Past[0].Ended) < closedFor
 }
 
 // noWorkspace ends the drift of what is not in the configuration any more.
@@ -245,7 +270,11 @@ func (r *Runner) noWorkspace(ctx context.Context, repo vcs.Repository, d DriftRe
 // missedTicketComments queues the commands on a ticket that no webhook brought.
 func (r *Runner) missedTicketComments(ctx context.Context, h host, repo vcs.Repository, d DriftRecord) error {
 	started := r.Clock()
-	all, err := h.tickets.TicketComments(ctx, repo, d.Ticket.Number, d.Ticket.Read.Add(-10*time.Minute))
+	since := d.Ticket.Read.Add(-10 * time.Minute)
+	if oldest := started.Add(-closedFor); since.Before(oldest) {
+		since = oldest // nobody waits for an answer any more
+	}
+	all, err := h.tickets.TicketComments(ctx, repo, d.Ticket.Number, since)
 	if errors.Is(err, vcs.ErrNotFound) || errors.Is(err, vcs.ErrNoTickets) || errors.Is(err, vcs.ErrDenied) {
 		return nil // its own job finds that out
 	}

@@ -343,3 +343,33 @@ func TestSmaller(t *testing.T) {
 		t.Error("no plan is not smaller than one")
 	}
 }
+
+// What would be created may not become another thing by an edit of something
+// else.
+func TestSmallerCreates(t *testing.T) {
+	created := func(size string) string {
+		return resource("c.new", `{"actions":["create"],"before":null,"after":{"size":"`+size+`"}}`)
+	}
+	was := mustParse(t, planJSON(created("s"), resource("c.x", `{"actions":["update"],"before":{"size":"xl"},"after":{"size":"s"}}`)))
+	if ok, left := Smaller(was, mustParse(t, planJSON(created("xl")))); ok || !strings.Contains(left, "c.new") {
+		t.Errorf("another value is created, and that is smaller: %q", left)
+	}
+	if ok, left := Smaller(was, mustParse(t, planJSON(created("s")))); !ok {
+		t.Errorf("the same is created, and that is not smaller: %q", left)
+	}
+}
+
+// What a rule leaves alone as a whole keeps nothing else from being corrected.
+func TestWithoutTheUnexplained(t *testing.T) {
+	of := func(name string) DriftedResource {
+		return DriftedResource{Address: name, Type: "c", Change: driftChanged, Action: Update, Attributes: []string{"size"}}
+	}
+	r := DriftReport{Class: CloudChange, Resources: []DriftedResource{of("c.a"), of("c.b"), of("c.d")}, Unexplained: []string{"c.b", "c.d", "action.run"}}
+	out := r.Without(func(address, _ string) (string, bool) { return "known", address == "c.b" })
+	if want := []string{"c.d", "action.run"}; !slices.Equal(out.Unexplained, want) {
+		t.Errorf("unexplained: %q", out.Unexplained)
+	}
+	if len(r.Unexplained) != 3 {
+		t.Error("the report itself was changed")
+	}
+}

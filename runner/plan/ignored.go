@@ -65,6 +65,11 @@ func (r DriftReport) Without(covers func(address, attribute string) (why string,
 			out.Resources = append(out.Resources, *rest)
 		}
 	}
+	// What is left alone as a whole is not put right, so it needs no reason.
+	out.Unexplained = slices.DeleteFunc(slices.Clone(r.Unexplained), func(address string) bool {
+		is := func(d DriftedResource) bool { return d.Address == address }
+		return slices.ContainsFunc(r.Resources, is) && !slices.ContainsFunc(out.Resources, is)
+	})
 	if len(out.Resources) == 0 && len(runs) == 0 {
 		out.Class, out.Unexplained = InSync, nil
 	}

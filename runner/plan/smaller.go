@@ -36,6 +36,9 @@ func Smaller(was, now *Plan) (smaller bool, left string) {
 		if c.Action != b.Action && !(c.Action == Update && (b.Action == Replace || b.Action == ReplaceCreateFirst)) {
 			return false, c.Address + " would be " + c.Action.phrase() + ", not " + b.Action.phrase()
 		}
+		if c.Action == Create && !sameValues(b, c) {
+			return false, c.Address + " would be created with other values"
+		}
 		had, has := b.deltas(), c.deltas()
 		for _, d := range has {
 			if !slices.ContainsFunc(had, func(o delta) bool {
@@ -50,6 +53,13 @@ func Smaller(was, now *Plan) (smaller bool, left string) {
 		fewer = fewer || len(has) < len(had) || c.Action != b.Action
 	}
 	return fewer, ""
+}
+
+// sameValues reports whether two changes leave the same behind.
+func sameValues(a, b Change) bool {
+	_, x := a.Values()
+	_, y := b.Values()
+	return equal(x, y)
 }
 
 // newlyUnknown returns what only the apply of now would tell, and what was
