@@ -131,7 +131,7 @@ func (x *execution) current(ctx context.Context) (*verdict, error) {
 	if _, err := x.r.load(ctx, workspaceName(x.repo, x.run.Workspace), &rec); err != nil {
 		return nil, err
 	}
-	x.in.Pending = w.Inputs != x.run.Inputs && x.r.isPending(ctx, x.repo, known.described(), rec.AppliedCommit)
+	x.in.Pending = w.Inputs != x.run.Inputs && (rec.AppliedEarly || x.r.isPending(ctx, x.repo, known.described(), rec.AppliedCommit))
 	return nil, nil
 }
 
