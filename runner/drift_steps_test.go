@@ -873,4 +873,3 @@ func TestProposalOfAnotherDrift(t *testing.T) {
 		})
 	}
 }
-

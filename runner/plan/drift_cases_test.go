@@ -350,7 +350,7 @@ func TestSmallerCreates(t *testing.T) {
 	created := func(size string) string {
 		return resource("c.new", `{"actions":["create"],"before":null,"after":{"size":"`+size+`"}}`)
 	}
-	was := mustParse(t, planJSON(created("s"), resource("c.x", `{"actions":["update"],"before":{"size":"xl"},"after":{"size":"s"}}`)))
+	was := mustParse(t, planJSON(created("s")+","+resource("c.x", `{"actions":["update"],"before":{"size":"xl"},"after":{"size":"s"}}`)))
 	if ok, left := Smaller(was, mustParse(t, planJSON(created("xl")))); ok || !strings.Contains(left, "c.new") {
 		t.Errorf("another value is created, and that is smaller: %q", left)
 	}
