@@ -104,6 +104,28 @@ func TestMatchAddress(t *testing.T) {
 	}
 }
 
+// What is suggested for a window or a zone is what was meant, or nothing: a
+// wider window or another zone would have corrections made at a wrong time.
+func TestNearestTime(t *testing.T) {
+	for in, want := range map[string]string{
+		"Mon-Fri 9-17": "Mon-Fri 09:00-17:00", "monday to friday, 9am - 5pm": "Mon-Fri 09:00-17:00", "Sat & Sun 10-12": "Sat,Sun 10:00-12:00",
+		"22-4": "22:00-04:00", "Mo-Fr 09:00-17:00": "", "weekdays 09:00-17:00": "", "Mon..Fri 09:00-17:00": "", "Mon-Fri 09:00-17:00 Europe/Berlin": "",
+	} {
+		if got := nearestWindow(in); got != want {
+			t.Errorf("window %q: %q instead of %q", in, got, want)
+		}
+	}
+	const form = `write it like "Europe/Berlin", "America/New_York" or "UTC"`
+	for in, want := range map[string]string{
+		"berlin": `did you mean "Europe/Berlin"?`, "Europe/Berln": `did you mean "Europe/Berlin"?`,
+		"PST": form, "CEST": form, "UTC+2": form,
+	} {
+		if got, ok := checkZone(in); ok || got != want {
+			t.Errorf("zone %q: %q instead of %q", in, got, want)
+		}
+	}
+}
+
 // FuzzNearest: what is suggested for a mistake has to be valid, and nothing
 // that people write may be more than refused.
 func FuzzNearest(f *testing.F) {

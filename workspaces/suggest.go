@@ -28,7 +28,8 @@ func checkZone(name string) (hint string, ok bool) {
 			return fmt.Sprintf("did you mean %q?", z), false
 		}
 	}
-	if hint := near(name, zones); hint != "" {
+	// What is near an abbreviation is another place: PST is not EST.
+	if hint := near(name, zones); hint != "" && name != strings.ToUpper(name) {
 		return hint, false
 	}
 	return `write it like "Europe/Berlin", "America/New_York" or "UTC"`, false

@@ -122,6 +122,11 @@ func nearestWindow(s string) string {
 	}
 	s = looseSpan.ReplaceAllString(strings.ToLower(s), "-")
 	days := looseDay.FindAllStringIndex(s, -1)
+	// A word that is not understood may be what the days are: without it the
+	// window would be a wider one than was meant.
+	if strings.TrimFunc(looseTime.ReplaceAllString(looseDay.ReplaceAllString(s, ""), ""), func(r rune) bool { return strings.ContainsRune(" -,;&", r) }) != "" {
+		return ""
+	}
 	from := 0
 	var list strings.Builder
 	for i, at := range days {

@@ -11,6 +11,7 @@ import (
 	"github.com/bmatcuk/doublestar/v4"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
+	"holdfast/notify"
 	"holdfast/runner"
 	"holdfast/workspaces"
 )
@@ -54,6 +55,12 @@ func (f *serverFile) notify(b *hclsyntax.Block, s *Settings) {
 	f.known(b.Body, fmt.Sprintf("notify %q", n.Name), []string{"url", "secret", "events", "workspaces", "repositories", "delay", "role_arn", "external_id"}, nil)
 	f.secret(b.Body, "url", &n.URL, notEmpty) // it has tokens in it
 	f.secret(b.Body, "secret", &n.Secret, notEmpty)
+	if a, ok := b.Body.Attributes["url"]; ok && n.URL != "" && !strings.HasPrefix(n.URL, "sns:") {
+		// What is said of an address does not quote it.
+		if _, err := notify.New(notify.Config{URL: n.URL, Secret: n.Secret}); err != nil {
+			f.problem(a.Expr.Range(), hintOf(err), "url: %v", err)
+		}
+	}
 	f.texts(b.Body, "events", &n.Events, func(v string) error {
 		if !slices.Contains(runner.NotifyEvents, v) {
 			return hinted{fmt.Errorf("%q is no event", v), workspaces.Nearest(v, runner.NotifyEvents)}
