@@ -32,6 +32,7 @@ type attributePayload struct {
 	Repository vcs.Repository `json:"repository"`
 	Workspace  string         `json:"workspace"`
 	Digest     string         `json:"digest"`
+	Began      time.Time      `json:"began"` // of the drift that it is about
 	Try        int            `json:"try,omitempty"`
 }
 
@@ -42,7 +43,7 @@ func (r *Runner) attribute(ctx context.Context, repo vcs.Repository, d DriftReco
 		return nil
 	}
 	digest := d.Now.Digest
-	if err := r.enqueueAttribute(ctx, attributePayload{Repository: repo, Workspace: d.Name, Digest: digest}, 0); err != nil {
+	if err := r.enqueueAttribute(ctx, attributePayload{Repository: repo, Workspace: d.Name, Digest: digest, Began: d.Now.Began}, 0); err != nil {
 		return err
 	}
 	_, err := r.changeDrift(ctx, repo, d.Name, func(rec *DriftRecord) {
@@ -60,10 +61,25 @@ func (r *Runner) enqueueAttribute(ctx context.Context, in attributePayload, in2 
 	}
 	name := "attribute/" + in.Repository.String() + "/" + in.Workspace
 	_, err = r.Queue.Enqueue(ctx, queue.Job{
-		Kind: JobAttribute, Group: name, Key: fmt.Sprintf("%s/%s/%d", name, in.Digest, in.Try), RunAt: r.Clock().Add(in2),
+		Kind: JobAttribute, Group: name, Key: fmt.Sprintf("%s/%s/%d/%d", name, in.Digest, in.Began.UnixNano(), in.Try), RunAt: r.Clock().Add(in2),
 		Priority: queue.PriorityReplan, Payload: payload,
 	})
 	return err
+}
+
+// asked is the episode that a question is about. It may be over: what is
+// corrected at once is gone before any audit log tells of it.
+func (d *DriftRecord) asked(in attributePayload) *Episode {
+	is := func(e *Episode) bool { return e.Digest == in.Digest && e.Began.Equal(in.Began) }
+	if d.Now != nil && is(d.Now) {
+		return d.Now
+	}
+	for i := range d.Past {
+		if is(&d.Past[i]) {
+			return &d.Past[i]
+		}
+	}
+	return nil
 }
 
 // handleAttribute asks all attributors once, and comes back where nobody knew.
@@ -76,10 +92,11 @@ func (r *Runner) handleAttribute(ctx context.Context, job queue.Job) error {
 	if _, err := r.load(ctx, driftName(in.Repository, in.Workspace), &rec); err != nil {
 		return err
 	}
-	if rec.Now == nil || rec.Now.Digest != in.Digest || len(rec.Now.Who) > 0 {
+	e := rec.asked(in)
+	if e == nil || len(e.Who) > 0 {
 		return nil
 	}
-	answers := r.askAttributors(ctx, questionOf(rec, r.Clock()))
+	answers := r.askAttributors(ctx, questionOf(rec, *e, r.Clock()))
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -92,8 +109,8 @@ func (r *Runner) handleAttribute(ctx context.Context, job queue.Job) error {
 		return r.enqueueAttribute(ctx, again, attributeAgain[in.Try])
 	}
 	rec, err := r.changeDrift(ctx, in.Repository, in.Workspace, func(rec *DriftRecord) {
-		if rec.Now != nil && rec.Now.Digest == in.Digest {
-			rec.Now.Who = answers
+		if e := rec.asked(in); e != nil {
+			e.Who = answers
 		}
 	})
 	if err != nil {
@@ -126,13 +143,17 @@ func (r *Runner) askAttributors(ctx context.Context, q watch.Question) (answers 
 
 // questionOf asks about an episode: from the last check that found the
 // workspace in sync to the one that found it drifted.
-func questionOf(rec DriftRecord, now time.Time) watch.Question {
-	e := rec.Now
+func questionOf(rec DriftRecord, e Episode, now time.Time) watch.Question {
 	q := watch.Question{Repository: rec.Repository, Workspace: rec.Name, Since: e.Before.Add(-attributeMargin), Until: e.Began.Add(attributeMargin)}
 	if e.Before.IsZero() || q.Since.Before(now.Add(-90*24*time.Hour)) {
 		q.Since = e.Began.Add(-attributeSince)
 	}
-	if rec.Seen.After(e.Began) {
+	switch {
+	case e.Corrected != "":
+		q.Until = e.Began // what came after the check is the correction itself
+	case !e.Ended.IsZero():
+		q.Until = e.Ended.Add(attributeMargin)
+	case rec.Seen.After(e.Began):
 		q.Until = rec.Seen.Add(attributeMargin) // it became another drift since
 	}
 	for _, d := range e.Resources {

@@ -122,6 +122,20 @@ func (e *Episode) quiet() bool {
 	return e != nil && e.Acknowledged != nil && e.Acknowledged.Digest == e.Digest
 }
 
+// at is the episode at a moment: the one that there is, or an earlier one. What
+// is corrected at once is over before anybody is told of it.
+func (d *DriftRecord) at(t time.Time) *Episode {
+	if d.Now != nil && !t.Before(d.Now.Began) {
+		return d.Now
+	}
+	for i := range d.Past {
+		if e := &d.Past[i]; !t.Before(e.Began) && !t.After(e.Ended) {
+			return e
+		}
+	}
+	return nil
+}
+
 // observe takes in what a check found: drift that began, is another one, or is
 // gone. A check that is older than what is known changes nothing.
 func (d *DriftRecord) observe(run store.Run, result Result, report plan.DriftReport, before time.Time) {

@@ -226,6 +226,45 @@ func TestAttributeLater(t *testing.T) {
 	}
 }
 
+// Drift that is undone at once is over before an audit log tells of it. Who did
+// it is found out and told all the same.
+func TestAttributeWhatIsOver(t *testing.T) {
+	over := false
+	f := drifts(t, 1, func(x *execution) (plan.DriftReport, error) {
+		if over {
+			return plan.DriftReport{}, nil
+		}
+		return changedInCloud(x)
+	})
+	late, n := &fakeAttributor{from: 2}, &fakeNotifier{}
+	f.Attributors, f.Notify = []watch.Attributor{late}, []Notify{{Name: "ops", Notifier: n}}
+	f.pass(time.Minute)
+	f.checkAll()
+	began := f.driftRecord("ws0").Now.Began
+	f.work(JobAttribute) // nobody knows yet
+	_, err := f.changeDrift(t.Context(), f.repo, "ws0", func(rec *DriftRecord) {
+		rec.Corrections = append(rec.Corrections, Correction{Run: "c", At: began.Add(time.Second), State: store.Applied})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	over = true
+	f.checkAll()
+	f.pass(20 * time.Minute)
+	f.work(JobAttribute)
+	rec := f.driftRecord("ws0")
+	if rec.Now != nil || len(rec.Past) != 1 || len(rec.Past[0].Who) != 1 || rec.Past[0].Corrected != "c" {
+		t.Fatalf("%+v", rec)
+	}
+	if q := late.asked[len(late.asked)-1]; len(late.asked) != 2 || !q.Until.Equal(began) {
+		t.Errorf("asked %d times, the last time until %s, and not %s, when the correction began", len(late.asked), q.Until, began)
+	}
+	f.work(JobNotify)
+	if len(n.messages) != 1 || len(n.messages[0].Events[0].Who) != 1 {
+		t.Errorf("told %+v", n.messages)
+	}
+}
+
 // A check that fails is unknown with its error and its next try, never in sync;
 // tries end, and the schedule goes on.
 func TestFailedChecks(t *testing.T) {

@@ -186,10 +186,11 @@ func (r *Runner) completed(ctx context.Context, e watch.Event) watch.Event {
 		return e
 	}
 	e.Ticket = d.Ticket.URL
-	if d.Now == nil || e.Kind != "drift" {
+	about := d.at(e.At)
+	if about == nil || e.Kind != "drift" {
 		return e
 	}
-	for _, a := range d.Now.Who {
+	for _, a := range about.Who {
 		if !slices.Contains(e.Who, a.Actor) {
 			e.Who = append(e.Who, a.Actor)
 		}
