@@ -65,7 +65,7 @@ func correctGates(c circumstances) (gates []Gate, opens time.Time) {
 	if names := destroyed(c.plan); !c.policy.AllowDestroy && len(names) > 0 {
 		add(GateDestroy, "The correction would destroy, replace or forget %s, and drift.allow_destroy is not set.", someOf(names))
 	}
-	if n := s.Add + s.Change + s.Replace + s.Destroy + s.Forget; c.policy.MaxChanges > 0 && n > c.policy.MaxChanges {
+	if n := s.Add + s.Change + s.Replace + s.Destroy + s.Forget - leftAlone(c.plan, c.report); c.policy.MaxChanges > 0 && n > c.policy.MaxChanges {
 		add(GateMaxChanges, "The correction would change %d resources, and drift.max_changes is %d.", n, c.policy.MaxChanges)
 	}
 	if names := halfIgnored(c.report); len(names) > 0 {
@@ -114,6 +114,19 @@ func destroyed(p *plan.Plan) (names []string) {
 		}
 	}
 	return names
+}
+
+// leftAlone counts the changes of a plan that no correction makes, as a rule
+// covers all of the resource's drift: what it leaves alone is not a target.
+func leftAlone(p *plan.Plan, report plan.DriftReport) (n int) {
+	for _, c := range p.Changes {
+		ignored := slices.ContainsFunc(report.Ignored, func(i plan.IgnoredDrift) bool { return i.Address == c.Address })
+		drifted := slices.ContainsFunc(report.Resources, func(r plan.DriftedResource) bool { return r.Address == c.Address })
+		if ignored && !drifted && c.Action == plan.Update {
+			n++ // a rule covers no other action
+		}
+	}
+	return n
 }
 
 // halfIgnored are the resources that drifted in attributes of which a rule

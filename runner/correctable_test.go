@@ -47,6 +47,10 @@ func TestCorrectGates(t *testing.T) {
 		{name: "a destroy, allowed", c: circumstances{plan: planOf("delete x.b"), policy: with(func(p *workspaces.Drift) { p.AllowDestroy = true })}},
 		{name: "as many as allowed", c: circumstances{plan: planOf("update x.a 1", "create x.b 1"), policy: with(func(p *workspaces.Drift) { p.MaxChanges = 2 })}},
 		{name: "more than allowed", c: circumstances{plan: planOf("update x.a 1", "create x.b 1", "update x.c 1"), policy: with(func(p *workspaces.Drift) { p.MaxChanges = 2 })}, gate: GateMaxChanges, why: "3 resources"},
+		{name: "what a rule leaves alone does not count", c: circumstances{
+			plan: planOf("update x.a 1", "update x.b 1"), policy: with(func(p *workspaces.Drift) { p.MaxChanges = 1 }),
+			report: plan.DriftReport{Class: plan.CloudChange, Resources: one.Resources, Ignored: []plan.IgnoredDrift{{Address: "x.b"}}},
+		}},
 		{name: "destroys count too", c: circumstances{plan: planOf("delete x.a", "replace x.b 1"), policy: with(func(p *workspaces.Drift) { p.AllowDestroy, p.MaxChanges = true, 1 })}, gate: GateMaxChanges, why: "2 resources"},
 		{name: "half ignored", c: circumstances{report: plan.DriftReport{Class: plan.CloudChange, Resources: one.Resources, Ignored: []plan.IgnoredDrift{{Address: "x.a"}}}}, gate: GateIgnored, why: "x.a"},
 		{name: "another one ignored", c: circumstances{report: plan.DriftReport{Class: plan.CloudChange, Resources: one.Resources, Ignored: []plan.IgnoredDrift{{Address: "x.b"}}}}},

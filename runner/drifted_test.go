@@ -389,3 +389,21 @@ func TestEndedRules(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// What kept drift from being corrected is asked again with each check: it is
+// not said for ever where the team does not want corrections any more.
+func TestBlockedAgain(t *testing.T) {
+	report, _ := changedInCloud(nil)
+	at := time.Date(2026, 3, 1, 6, 0, 0, 0, time.UTC)
+	var d DriftRecord
+	d.observe(store.Run{ID: "1", EndedAt: at}, Result{DriftDigest: "a"}, report, at)
+	d.Now.Blocked = []Gate{{GateHold, "The workspace is on hold."}}
+	d.observe(store.Run{ID: "1", EndedAt: at}, Result{DriftDigest: "a"}, report, at) // a retry
+	if len(d.Now.Blocked) != 1 {
+		t.Errorf("after a retry: %+v", d.Now.Blocked)
+	}
+	d.observe(store.Run{ID: "2", EndedAt: at.Add(time.Hour)}, Result{DriftDigest: "a"}, report, at)
+	if len(d.Now.Blocked) != 0 {
+		t.Errorf("after another check: %+v", d.Now.Blocked)
+	}
+}

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -517,7 +518,7 @@ func (r *Runner) nothing(ctx context.Context, h host, in proposePayload, drift D
 func (r *Runner) proposed(ctx context.Context, in proposePayload, now Proposal) error {
 	drift, err := r.changeDrift(ctx, in.Repository, in.Workspace, func(rec *DriftRecord) {
 		if now.Open && (rec.Proposal.Run != now.Run || !rec.Proposal.Open) {
-			rec.tell(watch.Event{Kind: "proposed", Run: now.Run, At: r.Clock(), Summary: "A pull request takes the cloud's values into the configuration. " + now.URL}, plan.DriftReport{})
+			rec.tell(watch.Event{Kind: "proposed", Run: now.Run, At: r.Clock(), Summary: "A pull request takes the cloud's values into the configuration: " + cmp.Or(now.URL, now.Branch)}, plan.DriftReport{})
 		}
 		rec.Proposal = now
 	})

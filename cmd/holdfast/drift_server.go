@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -129,7 +130,7 @@ func driftStates(ctx context.Context, st *store.Store, repository string) ([]dri
 			CheckedAt: w.CheckedAt, GoodAt: w.GoodAt, RetryAt: w.RetryAt, Error: w.Error, Now: d.Now, Past: d.Past, Corrections: d.Corrections, Ticket: d.Ticket.URL,
 		}
 		if d.Proposal.Open {
-			s.Proposal = d.Proposal.URL
+			s.Proposal = cmp.Or(d.Proposal.URL, d.Proposal.Branch) // plain Git has no address for it
 		}
 		states = append(states, s)
 	}
