@@ -801,6 +801,17 @@ func TestClosedProposal(t *testing.T) {
 	if d.Proposal.Open || len(d.Now.Blocked) != 1 || !strings.Contains(d.Now.Blocked[0].Why, "#1") {
 		t.Errorf("proposal %+v, blocked %+v", d.Proposal, d.Now.Blocked)
 	}
+	reopen := func(state vcs.PullState) {
+		f.host.set(vcs.PullRequest{Number: 1, State: state})
+		if err := change(t.Context(), f.Runner, pullName(f.repo, 1), func(rec *pullRecord) { rec.State = state }); err != nil {
+			t.Fatal(err)
+		}
+		f.do(f.check())
+	}
+	if reopen(vcs.Open); !f.driftRecord("ws0").Proposal.Open {
+		t.Error("reopened by hand, and not known to be open")
+	}
+	reopen(vcs.Closed)
 	for _, now := range []string{"", "one"} {
 		*digest = now
 		f.do(f.check())

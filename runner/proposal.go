@@ -93,8 +93,8 @@ func (r *Runner) startProposal(ctx context.Context, check *execution, report pla
 	return drift, err
 }
 
-// stillOpen notes where somebody closed the pull request of the drift that there
-// is: no other one is opened for it.
+// stillOpen notes where somebody closed, or reopened, the pull request of the
+// drift that there is: no other one is opened for it.
 func (r *Runner) stillOpen(ctx context.Context, check *execution, drift DriftRecord) (DriftRecord, error) {
 	if drift.Proposal.Number == 0 {
 		return drift, nil
@@ -103,9 +103,12 @@ func (r *Runner) stillOpen(ctx context.Context, check *execution, drift DriftRec
 	if _, err := r.load(ctx, pullName(check.repo, drift.Proposal.Number), &pull); err != nil {
 		return drift, err
 	}
-	if drift.Proposal.Open && (pull.State == vcs.Closed || pull.State == vcs.Merged) {
-		_, err := r.changeDrift(ctx, check.repo, check.run.Workspace, func(rec *DriftRecord) {
-			rec.Proposal.Open = rec.Proposal.Open && rec.Proposal.Run != drift.Proposal.Run
+	if open := pull.State != vcs.Closed; pull.State != "" && open != drift.Proposal.Open {
+		var err error
+		drift, err = r.changeDrift(ctx, check.repo, check.run.Workspace, func(rec *DriftRecord) {
+			if rec.Proposal.Run == drift.Proposal.Run {
+				rec.Proposal.Open = open
+			}
 		})
 		if err != nil {
 			return drift, err
