@@ -19,6 +19,9 @@ import (
 // workspace, and no more than this.
 const checkLimit = time.Hour
 
+// maxReported bounds the resources that are kept of one check; the plan has all.
+const maxReported = 500
+
 var errSlowCheck = errors.New("the check took more than an hour")
 
 // drift plans what was applied last and classifies what it finds.
@@ -74,7 +77,8 @@ func (x *execution) check(ctx context.Context) (verdict, error) {
 	}
 	x.result.DriftDigest = report.Digest(x.r.DigestKey)
 	x.behind(&report)
-	x.result.Drift = &report
+	first := report.First(maxReported)
+	x.result.Drift = &first
 	switch {
 	case report.Reason != "":
 		return verdict{store.Failed, report.Reason}, nil
@@ -213,6 +217,12 @@ func (r *Runner) afterDrift(ctx context.Context, x *execution) error {
 	known, before, err := r.knownAfterCheck(ctx, x, report)
 	if err != nil || !known.CheckedAt.Equal(x.run.EndedAt) || known.AppliedAt.After(x.run.EndedAt) {
 		return err // a retry, after later news
+	}
+	if !known.RetryAt.IsZero() {
+		select {
+		case r.failed <- failedCheck{x.repo, x.run.Workspace, known.RetryAt}:
+		default: // the scheduler finds it with its next look at everything
+		}
 	}
 	r.Logger.Info("drift checked", "run", x.run.ID, "repository", x.run.Repository, "workspace", x.run.Workspace, "class", report.Class, "error", x.run.Error)
 	drift, err := r.driftAfterCheck(ctx, x, report, before)

@@ -165,7 +165,7 @@ func (d *DriftRecord) drifted(run store.Run, result Result, report plan.DriftRep
 	e.Run, e.Commit, e.Class, e.Digest = run.ID, run.Commit, report.Class, result.DriftDigest
 	e.Blocked = nil // what follows from this check says what keeps it now
 	e.Resources = report.Resources[:min(len(report.Resources), maxKept)]
-	e.More, e.Ignored = len(report.Resources)-len(e.Resources), report.Ignored[:min(len(report.Ignored), maxKept)]
+	e.More, e.Ignored = report.More+len(report.Resources)-len(e.Resources), report.Ignored[:min(len(report.Ignored), maxKept)]
 	e.Blocked = nil // asked again after each check, by what the team wants now
 	if changed {
 		e.Who, e.Since = nil, run.EndedAt // of what was there before

@@ -17,7 +17,8 @@
 //	drifted.go    what is known of a workspace's drift, now and before
 //	correctable.go  what keeps drift from being undone without a person
 //	correct.go    undoes drift, through those gates
-//	proposal.go   takes drift into the configuration, by a pull request
+//	proposal.go   takes drift into the configuration; proposal_edit.go looks for
+//	              the edits, proposal_pull.go has the pull request
 //	ticket.go     one issue on the host for each drifted workspace
 //	attribute.go  who changed the cloud
 //	notify.go     tells people elsewhere
@@ -183,8 +184,10 @@ type Runner struct {
 	counted  time.Time
 
 	gates gates
-	// described is signalled when a repository's record has changed.
+	// described is signalled when a repository's record has changed, and failed
+	// has the workspaces whose check failed here and is tried again.
 	described chan struct{}
+	failed    chan failedCheck
 }
 
 // host is a host with its optional capabilities; nil where it lacks one.
@@ -214,7 +217,7 @@ func New(c Config) (*Runner, error) {
 	if len(c.DigestKey) < 32 {
 		return nil, errors.New("the digest key is shorter than 32 bytes")
 	}
-	r := &Runner{Config: c, hosts: map[string]host{}, repositories: map[vcs.Repository]Repository{}, configs: map[string]*workspaces.Config{}, waiting: map[string]time.Time{}, swept: map[vcs.Repository]time.Time{}, described: make(chan struct{}, 1)}
+	r := &Runner{Config: c, hosts: map[string]host{}, repositories: map[vcs.Repository]Repository{}, configs: map[string]*workspaces.Config{}, waiting: map[string]time.Time{}, swept: map[vcs.Repository]time.Time{}, described: make(chan struct{}, 1), failed: make(chan failedCheck, 1000)}
 	for name, h := range c.Hosts {
 		x := host{Host: h}
 		x.comments, _ = h.(vcs.Comments)

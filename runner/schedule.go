@@ -45,6 +45,8 @@ func (r *Runner) Schedule(ctx context.Context) {
 			for _, known := range s.repositories {
 				known.next = time.Time{}
 			}
+		case f := <-r.failed:
+			s.tryAgain(f)
 		}
 		next, err := s.look(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -67,6 +69,28 @@ func (r *Runner) ScheduleDue(ctx context.Context) error {
 type scheduler struct {
 	*Runner
 	repositories map[vcs.Repository]*scheduled
+}
+
+// failedCheck is a workspace whose check failed, and when it is tried again.
+type failedCheck struct {
+	repository vcs.Repository
+	workspace  string
+	at         time.Time
+}
+
+// tryAgain remembers a retry that would else be found with the next rescan; on
+// other nodes it is.
+func (s *scheduler) tryAgain(f failedCheck) {
+	known := s.repositories[f.repository]
+	if known == nil {
+		return
+	}
+	if at, ok := known.wake[f.workspace]; ok && f.at.Before(at) {
+		known.wake[f.workspace] = f.at
+	}
+	if f.at.Before(known.next) {
+		known.next = f.at
+	}
 }
 
 // scheduled is what a scheduler remembers of a repository.

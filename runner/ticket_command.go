@@ -221,6 +221,10 @@ func (r *Runner) missedTickets(ctx context.Context, h host, repo vcs.Repository)
 	if _, err := r.load(ctx, "repository/"+repo.String(), &known); err != nil {
 		return err
 	}
+	// The longest unread first: each costs two requests, of which few count where
+	// nothing changed.
+	slices.SortStableFunc(all, func(a, b DriftRecord) int { return a.Ticket.Read.Compare(b.Ticket.Read) })
+	looked := 0
 	for _, d := range all {
 		there := slices.ContainsFunc(known.Workspaces, func(w knownWorkspace) bool { return w.Name == d.Name })
 		if d.Repository != repo.String() {
@@ -232,9 +236,10 @@ func (r *Runner) missedTickets(ctx context.Context, h host, repo vcs.Repository)
 			}
 			continue
 		}
-		if h.tickets == nil || d.Ticket.Number == 0 || d.Now == nil && !d.lately(r.Clock()) {
+		if h.tickets == nil || d.Ticket.Number == 0 || d.Now == nil && !d.lately(r.Clock()) || looked >= maxLooked {
 			continue
 		}
+		looked++
 		if d.Now != nil {
 			if err := r.enqueueTicket(ctx, ticketPayload{Repository: repo, Workspace: d.Name, Verify: true}); err != nil {
 				return err
@@ -246,6 +251,9 @@ func (r *Runner) missedTickets(ctx context.Context, h host, repo vcs.Repository)
 	}
 	return nil
 }
+
+// maxLooked bounds the tickets of a repository that one look is about.
+const maxLooked = 20
 
 // closedFor is how long comments are looked for on a ticket after its drift was
 // gone: a rule that hides the drift is taken back there.

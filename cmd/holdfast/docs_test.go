@@ -289,6 +289,9 @@ func loadServerSnippet(t *testing.T, file, src string) {
 	dir, env := t.TempDir(), map[string]string{"HOME": "/h"}
 	for _, m := range variable.FindAllStringSubmatch(src, -1) {
 		env[m[1]] = strings.Repeat("x", 32)
+		if strings.HasSuffix(m[1], "_URL") {
+			env[m[1]] = "https://team.example.com/hook"
+		}
 	}
 	for _, m := range absolute.FindAllStringSubmatch(src, -1) {
 		there := filepath.Join(dir, filepath.Base(m[1]))
