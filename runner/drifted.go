@@ -401,6 +401,25 @@ func ReadWorkspaces(ctx context.Context, records store.Records, prefix string) (
 	return out, nil
 }
 
+// KnownWorkspaces returns the names of a repository's workspaces, as the default
+// branch has them. Returns store.ErrNotFound for a repository that the server
+// never looked at.
+func KnownWorkspaces(ctx context.Context, records store.Records, repo vcs.Repository) ([]string, error) {
+	rec, err := records.Get(ctx, "repository/"+repo.String())
+	if err != nil {
+		return nil, err
+	}
+	var known repositoryRecord
+	if err := json.Unmarshal(rec.Value, &known); err != nil {
+		return nil, fmt.Errorf("read %s: %w", rec.Key, err)
+	}
+	names := make([]string, len(known.Workspaces))
+	for i, w := range known.Workspaces {
+		names[i] = w.Name
+	}
+	return names, nil
+}
+
 // ReadDrift decodes the records of drift that a store has under a prefix, for
 // those who show them.
 func ReadDrift(ctx context.Context, records store.Records, prefix string) ([]DriftRecord, error) {

@@ -208,8 +208,17 @@ var kindWords = map[string][2]string{
 
 // messageOf makes one message of what happened.
 func messageOf(events []watch.Event, id, base string) watch.Message {
+	// What a workspace has come to says where it stands in the message; of one
+	// workspace what came first is first.
+	last := map[string]watch.Event{}
+	for _, e := range events {
+		if key := e.Repository + "\n" + e.Workspace; !e.At.Before(last[key].At) {
+			last[key] = e
+		}
+	}
+	rank := func(e watch.Event) int { return slices.Index(NotifyEvents, last[e.Repository+"\n"+e.Workspace].Kind) }
 	slices.SortStableFunc(events, func(a, b watch.Event) int {
-		return cmp.Or(cmp.Compare(slices.Index(NotifyEvents, a.Kind), slices.Index(NotifyEvents, b.Kind)), strings.Compare(a.Repository+a.Workspace, b.Repository+b.Workspace), a.At.Compare(b.At))
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), strings.Compare(a.Repository+a.Workspace, b.Repository+b.Workspace), a.At.Compare(b.At))
 	})
 	counts := map[string]int{}
 	for _, e := range events {

@@ -104,6 +104,20 @@ func cronCandidates(spec string) []string {
 
 var word = regexp.MustCompile(`[a-z]+|\d+`)
 
+// around lists what a range over the end of a field means: Friday to Monday.
+func around(from, to, least, most int) string {
+	var out []string
+	for n := from; ; n++ {
+		if n > most {
+			n = least
+		}
+		out = append(out, strconv.Itoa(n))
+		if n == to || len(out) > 60 {
+			return strings.Join(out, ",")
+		}
+	}
+}
+
 // repairFields puts what is out of bounds or misspelt in five fields right.
 func repairFields(fields []string) string {
 	out := make([]string, len(fields))
@@ -125,12 +139,15 @@ func repairFields(fields []string) string {
 				case i == 4 && n == 7, i < 2 && n == c.most+1:
 					return "0" // the seventh day, the 24th hour, the 60th minute
 				}
+				if i > 1 && n > c.most {
+					return w // no day or month is near it
+				}
 				return strconv.Itoa(min(max(n, c.least), c.most))
 			})
 			if from, to, ok := strings.Cut(expr, "-"); ok {
 				if a, err := strconv.Atoi(from); err == nil {
 					if b, err := strconv.Atoi(to); err == nil && a > b {
-						expr = to + "-" + from
+						expr = around(a, b, c.least, c.most)
 					}
 				}
 			}

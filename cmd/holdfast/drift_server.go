@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/bmatcuk/doublestar/v4"
 	"github.com/oklog/ulid/v2"
 	"github.com/spf13/cobra"
 
@@ -16,7 +18,28 @@ import (
 	"holdfast/runner/plan"
 	"holdfast/store"
 	"holdfast/vcs"
+	"holdfast/workspaces"
 )
+
+// explain says what a table of drift has no room for.
+func explain(w io.Writer, r plan.DriftReport) error {
+	var lines []string
+	if r.Reason != "" {
+		lines = append(lines, r.Reason)
+	}
+	for _, address := range r.Unexplained {
+		lines = append(lines, address+": its change would do more than put back what the refresh found changed in the cloud")
+	}
+	for _, c := range r.Checks {
+		lines = append(lines, strings.TrimSpace(c.Address+" does not hold. "+c.Message))
+	}
+	for _, line := range lines {
+		if _, err := fmt.Fprintln(w, "\n"+line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // driftState is a workspace with its drift, now and before.
 type driftState struct {
@@ -61,6 +84,9 @@ corrected it. It reads the server's store; the server may be running or not.`,
 		states, err := driftStates(ctx, st, repository)
 		if err != nil {
 			return err
+		}
+		if repository != "" && len(states) == 0 {
+			return hinted{fmt.Errorf("the server knows no workspaces of %s", repository), "repositories are named HOST/OWNER/NAME; \"holdfast drift list --all\" names those it knows"}
 		}
 		if !all {
 			states = slices.DeleteFunc(states, func(s driftState) bool {
@@ -118,12 +144,12 @@ func driftStates(ctx context.Context, st *store.Store, repository string) ([]dri
 	for _, d := range drifts {
 		known[[2]string{d.Repository, d.Name}] = d
 	}
-	workspaces, err := runner.ReadWorkspaces(ctx, st.Records, prefix)
+	all, err := runner.ReadWorkspaces(ctx, st.Records, prefix)
 	if err != nil {
 		return nil, err
 	}
 	states := []driftState{}
-	for _, w := range workspaces {
+	for _, w := range all {
 		d := known[[2]string{w.Repository, w.Name}]
 		s := driftState{
 			Repository: w.Repository, Workspace: w.Name, State: w.State, Class: w.Class, Contested: !d.Contested.IsZero(), Overdue: w.Overdue,
@@ -165,8 +191,12 @@ on the pages and in the tickets. A server that is not running checks when it is.
 			}
 		}
 		return withStore(&f, func(ctx context.Context, st *store.Store) error {
-			if _, err := st.Records.Get(ctx, "repository/"+repo.String()); err != nil {
+			known, err := runner.KnownWorkspaces(ctx, st.Records, repo)
+			if err != nil {
 				return hinted{fmt.Errorf("the server knows no repository %s", repo), "\"holdfast drift list --all\" names those it knows"}
+			}
+			if err := namesMatch(names, known); err != nil {
+				return err
 			}
 			q := queue.New(st.Queue, queue.Config{})
 			for _, n := range names {
@@ -175,7 +205,7 @@ on the pages and in the tickets. A server that is not running checks when it is.
 					return err
 				}
 			}
-			err := st.Audit.Append(ctx, store.Entry{ID: ulid.Make().String(), At: time.Now(), Who: whoAmI(), Action: "drift", Repository: repo.String(), Why: strings.Join(names, ", ")})
+			err = st.Audit.Append(ctx, store.Entry{ID: ulid.Make().String(), At: time.Now(), Who: whoAmI(), Action: "drift", Repository: repo.String(), Why: strings.Join(names, ", ")})
 			if err != nil {
 				return fmt.Errorf("write audit trail: %w", err)
 			}
@@ -184,6 +214,16 @@ on the pages and in the tickets. A server that is not running checks when it is.
 		})(cmd, args)
 	}
 	return cmd
+}
+
+// namesMatch refuses a name, or a glob, that means none of the workspaces.
+func namesMatch(names, known []string) error {
+	for _, n := range names {
+		if !slices.ContainsFunc(known, func(w string) bool { ok, _ := doublestar.Match(n, w); return ok || n == w }) {
+			return hinted{fmt.Errorf("there is no workspace %q", n), workspaces.Nearest(n, known)}
+		}
+	}
+	return nil
 }
 
 func newDriftExplain() *cobra.Command {
@@ -212,6 +252,9 @@ where it shows some, and 1 where the plan cannot be read.`,
 			}
 			return []string{class, resourcesOf(r.Resources, 0)}
 		})
+		if err == nil && *format == "text" {
+			err = explain(cmd.OutOrStdout(), report)
+		}
 		if err != nil {
 			return err
 		}
