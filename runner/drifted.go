@@ -84,6 +84,8 @@ type Episode struct {
 	// Corrected is the run that undid it, and Fixed how it ended, for people.
 	Corrected string `json:"corrected,omitempty"`
 	Fixed     string `json:"fixed,omitempty"`
+	// Notes are the sentences of the check that found it.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // Acknowledged is a person's word that drift is known.
@@ -163,13 +165,13 @@ func (d *DriftRecord) drifted(run store.Run, result Result, report plan.DriftRep
 	}
 	changed := e.Digest != result.DriftDigest
 	e.Run, e.Commit, e.Class, e.Digest = run.ID, run.Commit, report.Class, result.DriftDigest
-	e.Blocked = nil // what follows from this check says what keeps it now
 	e.Resources = report.Resources[:min(len(report.Resources), maxKept)]
 	e.More, e.Ignored = report.More+len(report.Resources)-len(e.Resources), report.Ignored[:min(len(report.Ignored), maxKept)]
 	e.Blocked = nil // asked again after each check, by what the team wants now
 	if changed {
 		e.Who, e.Since = nil, run.EndedAt // of what was there before
 	}
+	e.Notes = result.Notes[:min(len(result.Notes), 20)]
 	d.Now = e
 	if changed && !e.quiet() {
 		d.tell(watch.Event{Kind: "drift", Run: run.ID, At: run.EndedAt, Class: string(report.Class), Summary: summaryOf(report)}, report)

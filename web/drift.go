@@ -44,6 +44,7 @@ type episode struct {
 	Acknowledged *acknowledged          `json:"acknowledged,omitempty"`
 	Corrected    string                 `json:"corrected,omitempty"` // the run that undid it
 	Fixed        string                 `json:"fixed,omitempty"`     // how it ended, in words
+	Notes        []string               `json:"notes,omitempty"`     // what the check noted, in sentences
 }
 
 // Known says who knows of exactly this drift; nil where nobody does.
