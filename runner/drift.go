@@ -32,9 +32,14 @@ func (r *Runner) drift(ctx context.Context, x *execution) (verdict, error) {
 	if v, err := x.current(ctx); v != nil || err != nil {
 		return deref(v), err
 	}
+	return x.inTime(ctx, x.check)
+}
+
+// inTime does a check, and ends it where it takes too long.
+func (x *execution) inTime(ctx context.Context, check func(context.Context) (verdict, error)) (verdict, error) {
 	limited, cancel := context.WithTimeoutCause(ctx, checkLimit, errSlowCheck)
 	defer cancel()
-	v, err := x.check(limited)
+	v, err := check(limited)
 	if err != nil && ctx.Err() == nil && errors.Is(context.Cause(limited), errSlowCheck) {
 		x.result.Drift = &plan.DriftReport{Class: plan.CheckError}
 		return verdict{store.Failed, "The check took more than an hour and was interrupted. Its log says what it waited for."}, nil

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"holdfast/queue"
@@ -406,4 +407,28 @@ func TestBlockedAgain(t *testing.T) {
 	if len(d.Now.Blocked) != 0 {
 		t.Errorf("after another check: %+v", d.Now.Blocked)
 	}
+}
+
+// A cloud that does not answer costs its own workspace an hour, and ends in a
+// failed check; a server that stops is another thing.
+func TestSlowCheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hangs := func(ctx context.Context) (verdict, error) {
+			<-ctx.Done()
+			return verdict{}, ctx.Err()
+		}
+		x, began := &execution{}, time.Now()
+		v, err := x.inTime(t.Context(), hangs)
+		if v.state != store.Failed || err != nil || x.result.Drift.Class != plan.CheckError || time.Since(began) != checkLimit {
+			t.Errorf("%+v, %v after %s", v, err, time.Since(began))
+		}
+		stopped, stop := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Minute, func() { stop(queue.ErrShutdown) })
+		if v, err := (&execution{}).inTime(stopped, hangs); err == nil || v.state != "" {
+			t.Errorf("a server that stops: %+v, %v", v, err)
+		}
+		if v, err := (&execution{}).inTime(t.Context(), func(context.Context) (verdict, error) { return verdict{state: store.NoChanges}, nil }); err != nil || v.state != store.NoChanges {
+			t.Errorf("one that ends: %+v, %v", v, err)
+		}
+	})
 }
