@@ -27,6 +27,7 @@ live/b/loop -> ../b
 		return sum
 	}
 	base, copied := checkout(t, archive), checkout(t, archive)
+	known := map[string]string{}
 	for _, tc := range []struct {
 		name, workspace string
 		edits           []string
@@ -56,9 +57,13 @@ live/b/loop -> ../b
 		{"README", "live/c", []string{"README.md: x"}, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			before := sum(t, base, tc.workspace)
-			if before != sum(t, copied, tc.workspace) {
-				t.Error("not stable")
+			before, ok := known[tc.workspace]
+			if !ok {
+				before = sum(t, base, tc.workspace)
+				known[tc.workspace] = before
+				if before != sum(t, copied, tc.workspace) {
+					t.Error("not stable")
+				}
 			}
 			after := sum(t, checkout(t, edit(archive, tc.edits...)), tc.workspace)
 			if (before == after) != tc.same {
