@@ -22,7 +22,7 @@ const maxJitter = 10 * time.Minute
 const (
 	// A scheduler looks at what changed on other nodes at least this often, and
 	// at everything that is stored at least every rescan.
-	lookEvery = time.Minute
+	lookEvery = 2 * time.Minute
 	rescan    = 10 * time.Minute
 	// leastPause is between two looks, and longestPause between two at one
 	// workspace: what is later was noted by a clock that was wrong.
