@@ -228,11 +228,11 @@ func (r *Runner) planned(ctx context.Context, pr vcs.PullRequest, old pullRecord
 		}
 	}
 	pw.On, pw.Automerge = in.Workspace.Apply.On, in.Workspace.Apply.Automerge
-	var known repositoryRecord
-	if _, err := r.load(ctx, "repository/"+pr.Repository.String(), &known); err != nil {
+	main, err := r.defaultBranch(ctx, pr.Repository)
+	if err != nil {
 		return nil, nil, err
 	}
-	if known.DefaultBranch != "" && pr.BaseRef != known.DefaultBranch {
+	if pr.BaseRef != main {
 		pw.On, pw.Automerge = onNever, false
 	}
 	pw.command(ask)
@@ -294,6 +294,24 @@ func (r *Runner) hadResources(ctx context.Context, repo vcs.Repository, w worksp
 	var rec WorkspaceRecord
 	_, err := r.load(ctx, workspaceName(repo, w.Name), &rec)
 	return rec.AppliedCommit != "", err
+}
+
+// defaultBranch is a repository's default branch, of which the host is asked
+// where no look at the repository has told it yet.
+func (r *Runner) defaultBranch(ctx context.Context, repo vcs.Repository) (string, error) {
+	var known repositoryRecord
+	if _, err := r.load(ctx, "repository/"+repo.String(), &known); err != nil || known.DefaultBranch != "" {
+		return known.DefaultBranch, err
+	}
+	h, err := r.host(repo)
+	if err != nil {
+		return "", err
+	}
+	remote, err := h.Remote(ctx, repo)
+	if err != nil {
+		return "", rateLimited(r.Clock(), fmt.Errorf("ask %s for the repository: %w", repo.Host, err))
+	}
+	return remote.DefaultBranch, nil
 }
 
 // plannedRun is a run whose job is to be queued.

@@ -394,3 +394,20 @@ func TestMissed(t *testing.T) {
 		}
 	}
 }
+
+// A pull request that comes before the first look at its repository, and goes to
+// another branch than the default one, is not told to be applied.
+func TestAnotherBranchBeforeTheFirstLook(t *testing.T) {
+	f := newFixture(t)
+	f.open(map[string]string{"a/main.tf": root("a") + "# x\n"})
+	pr := f.host.pulls[1]
+	pr.BaseRef = "release"
+	f.git.commit("release", nil)
+	f.host.set(pr)
+	if err := f.told(); err != nil {
+		t.Fatal(err)
+	}
+	if w := f.pull().workspace("a"); w.Plan == "" || w.On != onNever {
+		t.Errorf("%+v", w)
+	}
+}
