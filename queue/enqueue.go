@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -107,7 +109,7 @@ func (q *Queue) complete(now time.Time, j Job) (Job, error) {
 		return Job{}, err
 	}
 	return Job{
-		Kind: j.Kind, Group: j.Group, Key: j.Key, Again: j.Again, Limit: j.Limit, Priority: j.Priority, RunAt: j.RunAt, Payload: j.Payload,
+		Kind: j.Kind, Group: j.Group, Key: j.Key, Again: j.Again, Limit: j.Limit, RunsOn: sorted(j.RunsOn), Priority: j.Priority, RunAt: j.RunAt, Payload: j.Payload,
 		ID: id, State: StateWaiting, EnqueuedAt: now, OverdueAt: j.RunAt.Add(q.patience(j.Priority)),
 	}, nil
 }
@@ -124,6 +126,9 @@ func validate(now time.Time, j Job) error {
 			return fmt.Errorf("its %s is not UTF-8: %q", f.name, f.value)
 		}
 	}
+	if err := CheckLabels(j.RunsOn); err != nil {
+		return fmt.Errorf("its RunsOn: %w", err)
+	}
 	switch {
 	case len(j.Payload) > MaxPayload:
 		return fmt.Errorf("its Payload has %d bytes, more than %d: put the input into the store and name it", len(j.Payload), MaxPayload)
@@ -135,6 +140,30 @@ func validate(now time.Time, j Job) error {
 		return fmt.Errorf("its RunAt is %s, more than ten years ahead", j.RunAt.Format(time.RFC3339))
 	}
 	return nil
+}
+
+// label is what a label of a worker looks like.
+var label = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$`)
+
+// MaxLabels is how many labels a worker has, and a job asks for, at most.
+const MaxLabels = 16
+
+// CheckLabels reports what is wrong with labels of a worker or a job.
+func CheckLabels(labels []string) error {
+	if len(labels) > MaxLabels {
+		return fmt.Errorf("%d labels are more than %d", len(labels), MaxLabels)
+	}
+	for _, l := range labels {
+		if !label.MatchString(l) {
+			return fmt.Errorf("%q is no label: lower-case letters, digits, and . _ - between them, 63 at most", l)
+		}
+	}
+	return nil
+}
+
+// sorted returns labels in order, each once.
+func sorted(labels []string) []string {
+	return slices.Compact(slices.Sorted(slices.Values(labels)))
 }
 
 // patience returns how long a job of priority p waits until it is overdue.

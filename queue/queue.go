@@ -12,6 +12,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -61,6 +63,11 @@ type Job struct {
 	// once; see Claim.PerLimit. Empty means unlimited. The jobs of one Group
 	// should be of one bucket: one whose bucket is full holds up its group.
 	Limit string `json:"limit,omitempty"`
+	// RunsOn are the labels that a worker must have to be given the job, sorted;
+	// none means any worker. The jobs of one Group should need the same: one
+	// that no worker may take holds up its group. Enqueuing a Key again takes
+	// the newer RunsOn, except for an attempt that is running.
+	RunsOn []string `json:"runs_on,omitempty"`
 	// Priority defaults to PriorityInteractive.
 	Priority Priority `json:"priority"`
 	// RunAt is when the job may start at the earliest. Defaults to now.
@@ -113,6 +120,30 @@ type Claim struct {
 	// Limits are the caps of those Job.Limits that have one of their own, in
 	// place of PerLimit.
 	Limits map[string]int
+	// Labels are what the worker may be chosen by; see Job.RunsOn.
+	Labels []string
+}
+
+// Pool is one word for j.RunsOn, for a backend's indexes: the jobs of a pool
+// are for the same workers. The pool of jobs for any worker is "".
+func (j Job) Pool() string { return strings.Join(j.RunsOn, ",") }
+
+// Labels is the inverse of Job.Pool.
+func Labels(pool string) []string {
+	if pool == "" {
+		return nil
+	}
+	return strings.Split(pool, ",")
+}
+
+// Serves reports whether a worker with c.Labels may have jobs of a pool.
+func (c Claim) Serves(pool string) bool {
+	for _, label := range Labels(pool) {
+		if !slices.Contains(c.Labels, label) {
+			return false
+		}
+	}
+	return true
 }
 
 // Cap returns how many jobs of a Job.Limit may run at once; 0 means no cap.
@@ -180,6 +211,13 @@ type Filter struct {
 	Limit int // at most this many jobs; defaults to 1,000
 }
 
+// Count is how many unfinished jobs of a Kind are in a State.
+type Count struct {
+	Kind  string
+	State State
+	N     int
+}
+
 // Driver is what a backend implements. Each method is one atomic step, safe
 // for concurrent use from many processes, and durable when it returns.
 // Times are compared with the now that is passed in, never with a clock of
@@ -191,8 +229,11 @@ type Driver interface {
 	// complete from Queue: ID, Priority, RunAt, EnqueuedAt and OverdueAt set.
 	Enqueue(ctx context.Context, now time.Time, jobs []Job) ([]Job, error)
 	// Claim takes up to c.Max due jobs, each the head of its group with no
-	// other of that group running, and none whose Limit bucket is full.
-	// Running jobs whose lease has ended count as due; they keep their place
+	// other of that group running, none whose Limit bucket is full, and none
+	// of a pool that c does not serve: such a job holds up its group, and
+	// nothing else.
+	// Running jobs whose lease has ended count as due, for workers that their
+	// pool is for; they keep their place
 	// in group and bucket until they are claimed again or finished. Each
 	// claimed job gets a fresh Token and Attempt+1. They are returned in the
 	// order in which they were taken: overdue ones by OverdueAt, then by

@@ -33,6 +33,8 @@ type WorkerConfig struct {
 	PerLimit int
 	// Limits are the caps of those Job.Limits that have one of their own.
 	Limits map[string]int
+	// Labels are what the worker may be chosen by; see Job.RunsOn.
+	Labels []string
 	// Grace is how long running jobs may go on after Run's context has ended.
 	// Defaults to 0: they are interrupted at once.
 	Grace time.Duration
@@ -92,7 +94,7 @@ func (c WorkerConfig) WithDefaults() WorkerConfig {
 	if c.Metrics.Lost == nil {
 		c.Metrics.Lost = func(Job) {}
 	}
-	c.Handlers, c.Limits = maps.Clone(c.Handlers), maps.Clone(c.Limits)
+	c.Handlers, c.Limits, c.Labels = maps.Clone(c.Handlers), maps.Clone(c.Limits), sorted(c.Labels)
 	return c
 }
 
@@ -102,6 +104,8 @@ func (c WorkerConfig) validate() error {
 		return errors.New("no handlers")
 	case c.Concurrency < 0, c.Lease < 0, c.Heartbeat < 0, c.Poll < 0, c.PerLimit < 0, c.Grace < 0, c.MaxAttempts < 0:
 		return errors.New("a negative setting")
+	case CheckLabels(c.Labels) != nil:
+		return CheckLabels(c.Labels)
 	case c.Heartbeat >= c.Lease:
 		return fmt.Errorf("heartbeats every %s cannot keep a lease of %s", c.Heartbeat, c.Lease)
 	}
@@ -185,7 +189,7 @@ func (w *Worker) claim(ctx, alive context.Context, handling *sync.WaitGroup) boo
 	asking, cancel := context.WithTimeout(alive, w.config.Lease)
 	defer cancel()
 	asked, now := time.Now(), w.queue.config.Clock()
-	jobs, err := w.queue.driver.Claim(asking, now, Claim{Worker: w.config.Name, Lease: w.config.Lease, Max: room, PerLimit: w.config.PerLimit, Limits: w.config.Limits})
+	jobs, err := w.queue.driver.Claim(asking, now, Claim{Worker: w.config.Name, Lease: w.config.Lease, Max: room, PerLimit: w.config.PerLimit, Limits: w.config.Limits, Labels: w.config.Labels})
 	if err != nil {
 		w.report(ctx, "claim jobs", err)
 		return false

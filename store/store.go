@@ -27,8 +27,49 @@ type Store struct {
 	// use; nil where a backend has its own means of backup. An existing file
 	// is an error.
 	Backup func(ctx context.Context, file string) error
-	Close  func() error
+	// Counts counts the unfinished jobs, at a cost that does not grow with them.
+	Counts func(ctx context.Context) ([]queue.Count, error)
+	// Clock tells the time that all processes of this store share, for
+	// everything that they store and compare; nil where that is time.Now.
+	Clock func() time.Time
+	// Failovers returns a channel that receives after the backend may have
+	// forgotten writes that it had acknowledged; nil where that cannot be.
+	// ctx ends the subscription.
+	Failovers func(ctx context.Context) <-chan struct{}
+	// Dump gives all that the store holds to emit, while nobody writes; Load
+	// takes it into another store. See Item.
+	Dump  func(ctx context.Context, emit func(Item) error) error
+	Load  func(ctx context.Context, items []Item) error
+	Close func() error
 }
+
+// Item is one thing of a store, on its way to another. One of the fields is
+// set. Loading an item twice is as good as once, so that a move that was cut
+// off can be made again.
+type Item struct {
+	// Job is an unfinished job, with all that the queue owns of it. One that
+	// runs is loaded as waiting, from RunAt on: its worker is gone. Jobs come
+	// in their order of arrival.
+	Job *queue.Job
+	// Lease is a lock; leases that have ended are left out.
+	Lease  *lock.Lease
+	Run    *Run    // with its Version
+	Chunk  *Chunk  //
+	Record *Record // with its Version
+	Entry  *Entry
+	// Tokens are the latest fencing tokens that were given out. It comes first.
+	Tokens *Tokens
+}
+
+// Chunk is one chunk of an artifact, as the backend has it: sealed.
+type Chunk struct {
+	Key   string
+	Index int
+	Data  []byte
+}
+
+// Tokens are the latest fencing tokens of jobs and of locks.
+type Tokens struct{ Job, Lock int64 }
 
 // Errors of all backends.
 var (
@@ -123,6 +164,7 @@ type RunFilter struct {
 	Commit      string
 	States      []State
 	Before      string // only runs with a smaller ID, for paging
+	After       string // only runs with a greater ID
 	Limit       int    // at most this many; defaults to 100
 }
 
@@ -140,6 +182,9 @@ type Runs interface {
 	Update(ctx context.Context, now time.Time, r Run) (Run, error)
 	// List returns matching runs, newest first.
 	List(ctx context.Context, f RunFilter) ([]Run, error)
+	// Delete removes runs that nobody needs any more, with their Keys.
+	// Removing none is no error.
+	Delete(ctx context.Context, ids ...string) error
 }
 
 // Artifacts stores the files of runs under keys such as "RUN/plan" and, for

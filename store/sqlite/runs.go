@@ -136,6 +136,7 @@ func (d *runs) List(ctx context.Context, f store.RunFilter) ([]store.Run, error)
 	and(f.Kind != "", "kind = ?", string(f.Kind))
 	and(f.Commit != "", "revision = ?", f.Commit)
 	and(f.Before != "", "id < ?", f.Before)
+	and(f.After != "", "id > ?", f.After)
 	if len(f.States) > 0 {
 		states := make([]any, len(f.States))
 		for i, s := range f.States {
@@ -158,4 +159,20 @@ func (d *runs) List(ctx context.Context, f store.RunFilter) ([]store.Run, error)
 		return nil, fmt.Errorf("list runs: %w", err)
 	}
 	return out, nil
+}
+
+// Delete implements store.Runs.
+func (d *runs) Delete(ctx context.Context, ids ...string) error {
+	err := d.write.do(ctx, func(t *tx) error {
+		for _, id := range ids {
+			if _, err := t.exec("DELETE FROM run WHERE id = ?", id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("delete runs: %w", err)
+	}
+	return nil
 }
