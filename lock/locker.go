@@ -148,6 +148,8 @@ type Held struct {
 	mu    sync.Mutex
 	lease Lease
 	lost  bool
+	// endures is set by Endure: expiry is stopped for good.
+	endures bool
 	// expiry cancels the holder's context when ttl passes by this process's
 	// monotonic clock, whatever is done to the time of day.
 	expiry *time.Timer
@@ -187,6 +189,9 @@ func (h *Held) Check(ctx context.Context) error {
 		return err
 	case err != nil:
 		return err
+	case h.endures:
+		h.lease = lease
+		return nil
 	case !h.expiry.Stop():
 		// The holder was told that the lease is lost. Nobody took it, but the
 		// holder is stopping: this is no lease to begin anything with.
@@ -195,6 +200,21 @@ func (h *Held) Check(ctx context.Context) error {
 	}
 	h.lease = lease
 	h.expiry.Reset(time.Until(asked.Add(h.ttl)))
+	return nil
+}
+
+// Endure keeps the holder's context from ending only because the store has not
+// answered for the length of the ttl: what the holder is about to begin does
+// more harm cut off than going on alone. From then on ErrLost comes only from
+// the store's own answer that somebody else took the key. It returns ErrLost
+// where that has happened, or the holder was told so.
+func (h *Held) Endure() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.lost || !h.endures && !h.expiry.Stop() {
+		return ErrLost
+	}
+	h.endures = true
 	return nil
 }
 

@@ -179,6 +179,29 @@ func TestHoldIsLostWithoutTheStore(t *testing.T) {
 	})
 }
 
+// A holder that endures learns of its loss from the store only.
+func TestHoldEndures(t *testing.T) {
+	hold(t, func(t *testing.T, m *locktest.Memory, l *lock.Locker, ctx context.Context, h *lock.Held) {
+		if err := h.Endure(); err != nil {
+			t.Fatal(err)
+		}
+		m.Fail(errors.New("unreachable"))
+		advance(time.Hour)
+		m.Fail(nil)
+		advance(time.Minute)
+		if ctx.Err() != nil || h.Check(t.Context()) != nil {
+			t.Fatalf("lost while the store was away: %v", context.Cause(ctx))
+		}
+		if _, err := l.Acquire(t.Context(), key, alice, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		advance(20 * time.Second)
+		if !errors.Is(context.Cause(ctx), lock.ErrLost) || !errors.Is(h.Endure(), lock.ErrLost) {
+			t.Errorf("cause %v", context.Cause(ctx))
+		}
+	})
+}
+
 func TestHoldIsLostToAnother(t *testing.T) {
 	hold(t, func(t *testing.T, m *locktest.Memory, l *lock.Locker, ctx context.Context, h *lock.Held) {
 		if _, err := l.Acquire(t.Context(), key, alice, time.Hour); err != nil { // the next attempt takes it over

@@ -19,12 +19,36 @@ type execution struct {
 	// leaseEnd is when that is, by this process's monotonic clock: the store's
 	// time may be set, a lease's length is the same. Guarded by Worker.mu.
 	leaseEnd time.Time
+	// endures is set by Endure. Guarded by Worker.mu.
+	endures bool
+	worker  *Worker
+}
+
+type executionKey struct{}
+
+// Endure tells the worker that ctx, a handler's context, is not to end only
+// because the store has not answered for the length of a lease: what the
+// handler is about to begin does more harm cut off than going on alone. From
+// then on ErrLost comes only from the store's own answer that somebody else has
+// the job, and storing the attempt's outcome is tried until the store answers
+// or the process stops. In another context it does nothing.
+func Endure(ctx context.Context) {
+	e, ok := ctx.Value(executionKey{}).(*execution)
+	if !ok {
+		return
+	}
+	e.worker.mu.Lock()
+	defer e.worker.mu.Unlock()
+	// One whose lease has ended was told, and stops.
+	if e.expiry.Stop() {
+		e.endures = true
+	}
 }
 
 // begin registers j as running here until leaseEnd.
 func (w *Worker) begin(ctx context.Context, j Job, leaseEnd time.Time) *execution {
-	e := &execution{job: j, leaseEnd: leaseEnd}
-	e.ctx, e.cancel = context.WithCancelCause(ctx)
+	e := &execution{job: j, leaseEnd: leaseEnd, worker: w}
+	e.ctx, e.cancel = context.WithCancelCause(context.WithValue(ctx, executionKey{}, e))
 	e.expiry = time.AfterFunc(time.Until(leaseEnd), func() { e.cancel(ErrLost) })
 	if j.Canceled {
 		e.cancel(ErrCanceled) // an earlier attempt could not be told
@@ -37,6 +61,10 @@ func (w *Worker) begin(ctx context.Context, j Job, leaseEnd time.Time) *executio
 
 // extend notes that the lease lasts until end. Worker.mu is held.
 func (e *execution) extend(end time.Time) {
+	if e.endures {
+		e.leaseEnd = end
+		return
+	}
 	// A timer that has fired stays fired: the handler was told, and stops.
 	if e.expiry.Stop() {
 		e.leaseEnd = end
@@ -53,14 +81,20 @@ func (w *Worker) execute(e *execution) {
 	// that long, and nobody else can have the job before.
 	w.mu.Lock()
 	e.expiry.Stop()
-	left := e.leaseEnd
+	left, endures := e.leaseEnd, e.endures
 	w.mu.Unlock()
 
 	o, record := decide(e.job, ending{
 		err: err, cause: context.Cause(e.ctx), now: w.queue.config.Clock(), most: w.attempts(e.job.Kind), random: rand.Float64(),
 	})
 	if record {
-		record = w.store(e, o, left)
+		ctx, cancel := context.WithDeadline(context.WithoutCancel(e.ctx), left)
+		if endures {
+			cancel()
+			ctx, cancel = w.untilStopped(e.ctx)
+		}
+		record = w.store(ctx, e.job, o)
+		cancel()
 	}
 	e.cancel(nil)
 	w.mu.Lock()
@@ -92,7 +126,9 @@ func (w *Worker) attempt(e *execution) error {
 	}
 	handle, ok := w.config.Handlers[j.Kind]
 	if !ok {
-		return fmt.Errorf("no handler for jobs of kind %q", j.Kind)
+		// Another version of Holdfast queued it, and one of that version will
+		// have it.
+		return &snooze{after: unknownKind, why: fmt.Sprintf("%s has no handler for jobs of kind %q: is it older than the others?", w.config.Name, j.Kind)}
 	}
 	// In a goroutine of its own so that runtime.Goexit, which no recover sees,
 	// ends the attempt and not the worker's bookkeeping.
@@ -111,18 +147,24 @@ func (w *Worker) attempt(e *execution) error {
 	return <-result
 }
 
-// store records o, again and again until the lease has ended: an outcome that
-// is not stored means that the job runs once more.
-func (w *Worker) store(e *execution, o Outcome, leaseEnd time.Time) bool {
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(e.ctx), leaseEnd)
-	defer cancel()
+// untilStopped returns a context that ends a lease after ctx has, as it does
+// when the process stops.
+func (w *Worker) untilStopped(ctx context.Context) (context.Context, context.CancelFunc) {
+	out, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() { time.AfterFunc(w.config.Lease, cancel) })
+	return out, cancel
+}
+
+// store records o, again and again until ctx ends, with the lease: an outcome
+// that is not stored means that the job runs once more.
+func (w *Worker) store(ctx context.Context, j Job, o Outcome) bool {
 	wait := 50 * time.Millisecond
 	for {
-		err := w.queue.driver.Finish(ctx, w.queue.config.Clock(), e.job.Ref(), o)
+		err := w.queue.driver.Finish(ctx, w.queue.config.Clock(), j.Ref(), o)
 		if err == nil || errors.Is(err, ErrLost) {
 			return err == nil
 		}
-		w.config.Logger.WarnContext(ctx, "record how a job ended", "job", e.job.ID, "kind", e.job.Kind, "error", err)
+		w.config.Logger.WarnContext(ctx, "record how a job ended", "job", j.ID, "kind", j.Kind, "error", err)
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:

@@ -29,7 +29,10 @@ import (
 type Handler func(ctx context.Context, j Job) error
 
 // snooze is what Snooze returns.
-type snooze struct{ after time.Duration }
+type snooze struct {
+	after time.Duration
+	why   string // for people, where it is no matter of course
+}
 
 func (s *snooze) Error() string { return fmt.Sprintf("snoozed for %s", s.after) }
 
@@ -75,6 +78,9 @@ const (
 	lastRetry  = 10 * time.Minute
 )
 
+// unknownKind is how long a job waits whose kind a worker does not know.
+const unknownKind = 15 * time.Second
+
 // maxError is the longest LastError in bytes.
 const maxError = 4 << 10
 
@@ -111,7 +117,7 @@ func decide(j Job, e ending) (o Outcome, record bool) {
 	case errors.As(e.err, &discarded):
 		return Outcome{Dead: true, Error: cut(e.err.Error(), maxError)}, true
 	case errors.As(e.err, &snoozed):
-		return Outcome{RunAt: e.now.Add(snoozed.after), Uncounted: true}, true
+		return Outcome{RunAt: e.now.Add(snoozed.after), Uncounted: true, Error: snoozed.why}, true
 	case errors.Is(e.cause, ErrShutdown):
 		return Outcome{RunAt: e.now, Uncounted: true, Error: j.LastError}, true
 	case j.Attempt >= e.most:

@@ -48,8 +48,8 @@ type WorkerConfig struct {
 	Ready func(ctx context.Context) error
 	// Logger defaults to none.
 	Logger *slog.Logger
-	// Handlers are the handlers by Job.Kind. A job of another kind fails its
-	// attempts and is dead in the end. Required.
+	// Handlers are the handlers by Job.Kind. A job of another kind is put back,
+	// uncounted, for a worker that knows it. Required.
 	Handlers map[string]Handler
 	// Metrics are told what happens.
 	Metrics Metrics
@@ -124,6 +124,10 @@ type Worker struct {
 	// trouble is what last kept the worker from claiming, so that it is logged
 	// once. Used by Run's own goroutine only.
 	trouble string
+	// away is set while the store does not answer, and resume is when jobs are
+	// claimed again after it. Used by Run's own goroutine only.
+	away   bool
+	resume time.Time
 }
 
 // NewWorker returns a worker for q; Run starts it.
@@ -184,6 +188,9 @@ func (w *Worker) claim(ctx, alive context.Context, handling *sync.WaitGroup) boo
 		}
 		return false
 	}
+	if w.away && !w.back(alive) || time.Now().Before(w.resume) {
+		return false
+	}
 	// Seen through when ctx ends meanwhile: a claim that nobody knows of would
 	// wait for its lease to end.
 	asking, cancel := context.WithTimeout(alive, w.config.Lease)
@@ -191,6 +198,7 @@ func (w *Worker) claim(ctx, alive context.Context, handling *sync.WaitGroup) boo
 	asked, now := time.Now(), w.queue.config.Clock()
 	jobs, err := w.queue.driver.Claim(asking, now, Claim{Worker: w.config.Name, Lease: w.config.Lease, Max: room, PerLimit: w.config.PerLimit, Limits: w.config.Limits, Labels: w.config.Labels})
 	if err != nil {
+		w.away = true
 		w.report(ctx, "claim jobs", err)
 		return false
 	}
@@ -204,6 +212,22 @@ func (w *Worker) claim(ctx, alive context.Context, handling *sync.WaitGroup) boo
 		handling.Go(func() { w.execute(e) })
 	}
 	return len(jobs) == room
+}
+
+// back reports whether a store that was away answers again. While it was, leases
+// ended of jobs that run on: before anything is claimed, this worker extends its
+// own, and gives the others time to do the same.
+func (w *Worker) back(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, w.config.Lease)
+	defer cancel()
+	if _, err := w.queue.driver.List(ctx, Filter{Limit: 1}); err != nil {
+		return false
+	}
+	if err := w.beatOnce(ctx); err != nil {
+		return false
+	}
+	w.away, w.resume = false, time.Now().Add(w.config.Heartbeat*3/2)
+	return true
 }
 
 // report logs what keeps the worker from claiming once, and that it is over.

@@ -226,7 +226,7 @@ func TestWorkerUnknownKind(t *testing.T) {
 	bubble(t, nil, func(b *bench) {
 		b.start()
 		b.enqueue(queue.Job{Kind: "from a newer version"})
-		if j := b.only(); j.State != queue.StateWaiting || !strings.Contains(j.LastError, "from a newer version") {
+		if j := b.only(); j.State != queue.StateWaiting || j.Attempt != 0 || !strings.Contains(j.LastError, "from a newer version") {
 			t.Errorf("%+v", j)
 		}
 	})
@@ -354,9 +354,78 @@ func TestWorkerLosesItsLease(t *testing.T) {
 			t.Errorf("%d lost, %d recorded", b.lost, len(b.ended))
 		}
 		b.driver.Fail(nil)
-		after(2 * time.Second)
+		after(20 * time.Second)
 		if b.called() != 2 || len(b.list()) != 0 {
 			t.Errorf("%d calls, %d left: the job was not run again", b.called(), len(b.list()))
+		}
+	})
+}
+
+// A handler that endures is not told that its lease has ended while the store is
+// away, and its outcome is stored when it is back.
+func TestWorkerEndures(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		until time.Duration // the handler ends
+		back  time.Duration // the store is back
+	}{
+		{"ends while the store is away", time.Minute, 10 * time.Minute},
+		{"ends later", 10 * time.Minute, time.Minute},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var cause error
+			bubble(t, func(ctx context.Context, j queue.Job) error {
+				queue.Endure(ctx)
+				select {
+				case <-time.After(test.until):
+				case <-ctx.Done():
+				}
+				cause = context.Cause(ctx)
+				return nil
+			}, func(b *bench) {
+				b.start()
+				b.enqueue(queue.Job{})
+				b.driver.Fail(errors.New("unreachable"))
+				after(test.back)
+				b.driver.Fail(nil)
+				after(max(test.until, test.back) - test.back + 10*time.Second)
+				if cause != nil || b.called() != 1 || b.lost != 0 || len(b.list()) != 0 {
+					t.Errorf("cause %v, %d calls, %d lost, %d left", cause, b.called(), b.lost, len(b.list()))
+				}
+			})
+		})
+	}
+}
+
+// One that endures stops when the store says that somebody else has its job, and
+// when the process stops although the store is away.
+func TestWorkerEnduresNotForEver(t *testing.T) {
+	causes := make(chan error, 1)
+	endures := func(ctx context.Context, j queue.Job) error {
+		queue.Endure(ctx)
+		err := waits(ctx, j)
+		causes <- err
+		return err
+	}
+	bubble(t, endures, func(b *bench) {
+		b.start()
+		b.enqueue(queue.Job{})
+		jobs, err := b.driver.Claim(t.Context(), time.Now().Add(time.Hour), queue.Claim{Worker: "other", Lease: time.Hour, Max: 1})
+		if err != nil || len(jobs) != 1 {
+			t.Fatal(jobs, err)
+		}
+		after(10 * time.Second)
+		if err := <-causes; !errors.Is(err, queue.ErrLost) || b.lost != 1 {
+			t.Errorf("cause %v, %d lost", err, b.lost)
+		}
+	})
+	bubble(t, endures, func(b *bench) {
+		b.start()
+		b.enqueue(queue.Job{})
+		b.driver.Fail(errors.New("unreachable"))
+		b.shutdown() // returns
+		if err := <-causes; !errors.Is(err, queue.ErrShutdown) {
+			t.Errorf("cause %v", err)
 		}
 	})
 }
@@ -508,7 +577,7 @@ func TestWorkerSurvivesItsStore(t *testing.T) {
 		after(time.Minute)
 		b.driver.Fail(nil)
 		b.enqueue(queue.Job{})
-		after(time.Second)
+		after(20 * time.Second)
 		if b.called() != 1 {
 			t.Error("the worker did not come back")
 		}

@@ -293,7 +293,7 @@ func (x *execution) keepHeld(ctx context.Context, m terraform.Module, file strin
 // applyFile applies a plan file that passed the gate. From here on the cloud
 // may change: that must be durable before the engine starts.
 func (x *execution) applyFile(ctx context.Context, m terraform.Module, lease *lock.Held, file string) (verdict, error) {
-	x.result.Shim = filepath.Join(filepath.Dir(file), "shim-"+fmt.Sprint(x.r.Clock().UnixNano()))
+	x.result.Shim, x.result.ShimNode = filepath.Join(filepath.Dir(file), "shim-"+fmt.Sprint(x.r.Clock().UnixNano())), x.r.Node
 	if err := x.step(ctx, stepApply); err != nil {
 		return verdict{}, err
 	}
@@ -311,6 +311,9 @@ func (x *execution) applyFile(ctx context.Context, m terraform.Module, lease *lo
 	})
 	if err == nil {
 		err = lease.Check(ctx)
+	}
+	if err == nil {
+		err = x.endure(ctx, lease)
 	}
 	if err != nil {
 		return verdict{}, x.startOver(ctx, err)
@@ -344,7 +347,11 @@ func (x *execution) applyFile(ctx context.Context, m terraform.Module, lease *lo
 // account keeps what a failed apply completed, for people.
 func (x *execution) account(ctx context.Context) error {
 	x.log.Close()
-	text, err := x.r.Store.Artifacts.Get(ctx, logKey(x.run.ID))
+	var text []byte
+	err := x.untilAnswered(ctx, func() (err error) {
+		text, err = x.r.Store.Artifacts.Get(ctx, logKey(x.run.ID))
+		return err
+	})
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return fmt.Errorf("read the log of run %s: %w", x.run.ID, err)
 	}

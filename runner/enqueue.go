@@ -18,6 +18,10 @@ import (
 func (r *Runner) newRun(ctx context.Context, run store.Run, in runPayload) (store.Run, error) {
 	run.ID, run.State = ulid.Make().String(), store.Queued
 	run.Workspace, run.Inputs = in.Workspace.Name, in.Inputs
+	var err error
+	if run.Result, err = withOrder(run.Result, in); err != nil {
+		return run, err
+	}
 	run, created, err := r.Store.Runs.Create(ctx, r.Clock(), run)
 	if err != nil {
 		return run, fmt.Errorf("create run: %w", err)
@@ -33,6 +37,21 @@ func (r *Runner) newRun(ctx context.Context, run store.Run, in runPayload) (stor
 		r.Logger.Info("run queued", "run", run.ID, "kind", run.Kind, "repository", run.Repository, "workspace", run.Workspace, "pull_request", run.PullRequest, "commit", run.Commit)
 	}
 	return run, nil
+}
+
+// withOrder puts what the run's job will be given into its result.
+func withOrder(result json.RawMessage, in runPayload) (json.RawMessage, error) {
+	var r Result
+	if len(result) > 0 {
+		if err := json.Unmarshal(result, &r); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if r.Order, err = json.Marshal(in); err != nil {
+		return nil, err
+	}
+	return json.Marshal(r)
 }
 
 // startRun stores a run and queues its job. The run's key makes it one run

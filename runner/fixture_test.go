@@ -79,7 +79,7 @@ func (f *fixture) node(st *store.Store, name string) *Runner {
 	r, err := New(Config{
 		Store: st, Queue: queue.New(st.Queue, queue.Config{Clock: f.clock}), Locker: lock.New(st.Locks, lock.Config{Clock: f.clock}),
 		Git: f.git, Hosts: map[string]vcs.Host{f.repo.Host: f.host}, Repositories: []Repository{{Repository: f.repo}},
-		DataDir: f.TempDir(), BaseURL: "https://holdfast.test", DigestKey: []byte(strings.Repeat("k", 32)), Node: name,
+		DataDir: f.TempDir(), StateDir: f.TempDir(), BaseURL: "https://holdfast.test", DigestKey: []byte(strings.Repeat("k", 32)), Node: name,
 		Clock: f.clock, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	if err != nil {

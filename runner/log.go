@@ -15,6 +15,8 @@ import (
 const (
 	logChunk = 16 << 10 // bytes
 	logDelay = 250 * time.Millisecond
+	// logRetry is when a chunk is stored again that the store did not take.
+	logRetry = 2 * time.Second
 	// maxLog bounds what one run may write, so that a provider in debug mode
 	// does not fill the disk.
 	maxLog = 16 << 20 // bytes
@@ -34,6 +36,8 @@ type runLog struct {
 	timer  *time.Timer
 	total  int
 	closed bool
+	// refused is set while the store does not take the log.
+	refused bool
 }
 
 func newRunLog(ctx context.Context, to store.Artifacts, key string, clock func() time.Time) *runLog {
@@ -54,14 +58,10 @@ func (l *runLog) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	l.buf.Write(p)
-	if l.buf.Len() >= logChunk {
+	if l.buf.Len() >= logChunk && !l.refused {
 		l.flush()
 	} else if l.timer == nil {
-		l.timer = time.AfterFunc(logDelay, func() {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			l.flush()
-		})
+		l.timer = time.AfterFunc(logDelay, l.flushLater)
 	}
 	return len(p), nil
 }
@@ -78,15 +78,27 @@ func (l *runLog) flush() {
 	if l.buf.Len() == 0 {
 		return
 	}
-	chunk := bytes.Clone(l.buf.Bytes())
-	l.buf.Reset()
-	_ = l.to.Append(l.ctx, l.clock(), l.key, chunk)
+	err := l.to.Append(l.ctx, l.clock(), l.key, bytes.Clone(l.buf.Bytes()))
+	if l.refused = err != nil; !l.refused {
+		l.buf.Reset()
+	} else if !l.closed {
+		// Kept, and tried again: the store may be away for a while.
+		l.timer = time.AfterFunc(logRetry, l.flushLater)
+	}
 }
 
-// Close stores what is left. Later writes are dropped.
+func (l *runLog) flushLater() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.timer = nil
+	l.flush()
+}
+
+// Close stores what is left. Later writes are dropped. Where the store did not
+// take all of it, calling Close again tries again.
 func (l *runLog) Close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.flush()
 	l.closed = true
+	l.flush()
 }

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -15,9 +16,66 @@ import (
 // queueing its job there are moments, also on other machines.
 const orphanAge = 10 * time.Minute
 
+// JobRequeue looks for runs whose jobs a backend has forgotten.
+const JobRequeue = "requeue"
+
+// Recover asks for the jobs and events that a backend may have forgotten when it
+// failed over: the runs that it still has tell what their jobs were, and the
+// hosts what happened.
+func (r *Runner) Recover(ctx context.Context) error {
+	_, err := r.Queue.Enqueue(ctx, queue.Job{Kind: JobRequeue, Key: JobRequeue, Again: true, Priority: queue.PriorityPrompt})
+	if err != nil {
+		return err
+	}
+	if err := r.lookEverywhere(ctx); err != nil {
+		return err
+	}
+	return r.startDiscover(ctx, "")
+}
+
+// handleRequeue queues again the jobs of all runs that have not ended. One that
+// is there stays as it is, and one whose run ends meanwhile finds that out.
+func (r *Runner) handleRequeue(ctx context.Context, _ queue.Job) error {
+	before := ""
+	for {
+		runs, err := r.Store.Runs.List(ctx, store.RunFilter{States: []store.State{store.Queued, store.Running, store.Unknown}, Before: before, Limit: 200})
+		if err != nil || len(runs) == 0 {
+			return err
+		}
+		for _, run := range runs {
+			if _, err := r.requeue(ctx, run); err != nil {
+				return fmt.Errorf("queue the job of run %s again: %w", run.ID, err)
+			}
+		}
+		before = runs[len(runs)-1].ID
+	}
+}
+
+// requeue queues the job of a run that has not ended; false where it is not
+// known what the job was.
+func (r *Runner) requeue(ctx context.Context, run store.Run) (bool, error) {
+	var result Result
+	if len(run.Result) == 0 || json.Unmarshal(run.Result, &result) != nil || len(result.Order) == 0 {
+		return false, nil
+	}
+	var in runPayload
+	if err := json.Unmarshal(result.Order, &in); err != nil {
+		return false, err
+	}
+	priority := queue.PriorityDrift
+	switch run.Kind {
+	case store.KindApply:
+		priority = queue.PriorityApply
+	case store.KindPlan:
+		priority = queue.PriorityInteractive
+	}
+	return true, r.enqueueRun(ctx, run, in, priority)
+}
+
 // endOrphans ends the runs that no job will ever carry out: of a process that
 // died between the two, with nobody who asks for that run again (the branch was
-// pushed to meanwhile, the slot has passed).
+// pushed to meanwhile, the slot has passed). One that may have changed the cloud
+// gets its job again: what it did has to be found out.
 func (r *Runner) endOrphans(ctx context.Context, repo vcs.Repository) error {
 	runs, err := r.Store.Runs.List(ctx, store.RunFilter{
 		Repository: repo.String(), States: []store.State{store.Queued, store.Running}, Limit: 1000,
@@ -26,8 +84,7 @@ func (r *Runner) endOrphans(ctx context.Context, repo vcs.Repository) error {
 		return err
 	}
 	for _, run := range runs {
-		// What may have changed the cloud is nothing to be ended by the way.
-		if run.Step == stepApply || r.Clock().Sub(run.CreatedAt) < orphanAge {
+		if r.Clock().Sub(run.CreatedAt) < orphanAge {
 			continue
 		}
 		jobs, err := r.Queue.List(ctx, queue.Filter{Key: "run/" + run.ID})
@@ -37,8 +94,15 @@ func (r *Runner) endOrphans(ctx context.Context, repo vcs.Repository) error {
 		if len(jobs) > 0 && jobs[0].State != queue.StateDead {
 			continue
 		}
-		if err := r.endOrphan(ctx, repo, run); err != nil {
-			return fmt.Errorf("end run %s, which has no job: %w", run.ID, err)
+		if run.Step == stepApply {
+			if len(jobs) == 0 {
+				_, err = r.requeue(ctx, run)
+			}
+		} else {
+			err = r.endOrphan(ctx, repo, run)
+		}
+		if err != nil {
+			return fmt.Errorf("run %s, which has no job: %w", run.ID, err)
 		}
 	}
 	return nil

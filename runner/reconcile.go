@@ -22,6 +22,14 @@ func (r *Runner) Start(ctx context.Context) error {
 	if err := r.sweep(ctx); err != nil {
 		return fmt.Errorf("remove what ended runs left: %w", err)
 	}
+	if err := r.lookEverywhere(ctx); err != nil {
+		return err
+	}
+	return r.startDiscover(ctx, "")
+}
+
+// lookEverywhere queues a look at every repository, now.
+func (r *Runner) lookEverywhere(ctx context.Context) error {
 	all, err := r.all(ctx)
 	if err != nil {
 		return err
@@ -31,9 +39,9 @@ func (r *Runner) Start(ctx context.Context) error {
 		repos[i] = repo.Repository
 	}
 	if err := r.startReconcile(ctx, repos...); err != nil {
-		return fmt.Errorf("queue the first look at %d repositories: %w", len(repos), err)
+		return fmt.Errorf("queue a look at %d repositories: %w", len(repos), err)
 	}
-	return r.startDiscover(ctx, "")
+	return nil
 }
 
 // sweep removes the files of runs that have ended: a killed process could not.
@@ -51,6 +59,11 @@ func (r *Runner) sweep(ctx context.Context) error {
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
+		if err != nil && !old(e, r.Clock()) {
+			// Forgotten by a backend that failed over, perhaps, while an engine is
+			// at work there.
+			continue
+		}
 		if err != nil || run.State.Ended() {
 			if err := os.RemoveAll(filepath.Join(runs, e.Name())); err != nil {
 				return err
@@ -58,6 +71,12 @@ func (r *Runner) sweep(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// old reports whether a directory has not been changed for a day.
+func old(e fs.DirEntry, now time.Time) bool {
+	info, err := e.Info()
+	return err == nil && now.Sub(info.ModTime()) > 24*time.Hour
 }
 
 // handleReconcile compares what the host has with what is stored, and queues

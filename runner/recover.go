@@ -18,7 +18,7 @@ import (
 // startOver takes back the step: no engine is at work, and what it did, if
 // anything, is in the state.
 func (x *execution) startOver(ctx context.Context, err error) error {
-	x.result.Shim, x.in.Fresh = "", true
+	x.result.Shim, x.result.ShimNode, x.in.Fresh = "", "", true
 	return errors.Join(err, x.step(context.WithoutCancel(ctx), "plan"))
 }
 
@@ -51,6 +51,9 @@ func (x *execution) recover(ctx context.Context) (*verdict, error) {
 	if x.run.State != store.Unknown {
 		if x.result.Shim == "" {
 			return nil, nil
+		}
+		if x.elsewhere() {
+			return x.askNode(ctx)
 		}
 		never, err := shim.Abandon(x.result.Shim)
 		if err != nil {
@@ -94,6 +97,10 @@ func (x *execution) followed(ctx context.Context, exit shim.Exit) (*verdict, err
 	}
 	locked := (*terraform.StateLockedError)(nil)
 	if errors.Is(err, terraform.ErrStalePlan) || errors.As(err, &locked) {
+		return nil, x.startOver(ctx, nil)
+	}
+	if exit.Interrupted {
+		x.log.Printf("The engine was interrupted and has saved its state; the rest is planned and applied.\n")
 		return nil, x.startOver(ctx, nil)
 	}
 	text, _ := forPeople(err)

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -23,7 +24,7 @@ func (f *fixture) applying(state store.State, shim map[string]string) *execution
 			f.Fatal(err)
 		}
 	}
-	x := &execution{r: f.Runner, result: Result{Shim: dir}}
+	x := &execution{r: f.Runner}
 	x.in.Workspace.Name, x.in.Workspace.Dir = "a", "a"
 	run, err := f.newRun(f.Context(), store.Run{Key: "apply", Kind: store.KindApply, Repository: f.repo.String(), PullRequest: 1, Commit: "gone"}, x.in)
 	if err != nil {
@@ -32,7 +33,10 @@ func (f *fixture) applying(state store.State, shim map[string]string) *execution
 	if err := f.enqueueRun(f.Context(), run, x.in, queue.PriorityApply); err != nil {
 		f.Fatal(err)
 	}
-	x.run = run
+	if err := json.Unmarshal(run.Result, &x.result); err != nil {
+		f.Fatal(err)
+	}
+	x.run, x.result.Shim = run, dir
 	x.run.State, x.run.Step = state, stepApply
 	if err := x.save(f.Context()); err != nil {
 		f.Fatal(err)

@@ -36,6 +36,11 @@ type execution struct {
 	moved bool
 	// ended is set once the run's end is stored.
 	ended bool
+	// asked is set where another node was asked what became of the engine.
+	asked bool
+	// endures, where set, is the handler's context of an attempt whose engine
+	// applies: what it did is stored however long the store is away.
+	endures context.Context
 }
 
 // errTaken says that the run is not this attempt's to write any more: it was
@@ -100,7 +105,9 @@ func (r *Runner) begin(ctx context.Context, job queue.Job) (*execution, error) {
 	for {
 		run, err := r.Store.Runs.Get(ctx, x.in.Run)
 		if errors.Is(err, store.ErrNotFound) {
-			return nil, queue.Discard(fmt.Errorf("run %s: %w", x.in.Run, err))
+			// Removed, or forgotten in a failover: whoever still wants it asks again.
+			r.Logger.Error("a job's run is not stored", "run", x.in.Run, "job", job.ID, "kind", job.Kind)
+			return nil, nil
 		}
 		if err != nil {
 			return nil, err
@@ -161,7 +168,14 @@ func (x *execution) save(ctx context.Context) error {
 		return err
 	}
 	x.run.Result = result
-	run, err := x.r.Store.Runs.Update(ctx, x.r.Clock(), x.run)
+	var run store.Run
+	err = x.untilAnswered(ctx, func() (err error) {
+		run, err = x.r.Store.Runs.Update(ctx, x.r.Clock(), x.run)
+		if errors.Is(err, store.ErrConflict) {
+			run, err = x.again(ctx, err)
+		}
+		return err
+	})
 	if errors.Is(err, store.ErrConflict) {
 		return errTaken
 	}
@@ -183,14 +197,20 @@ func (x *execution) end(ctx context.Context, v verdict) error {
 	x.log.Close()
 	x.run.State, x.run.Error = v.state, v.error
 	if v.state.Ended() {
-		x.run.Step, x.run.EndedAt = "", x.r.Clock()
+		x.run.Step, x.run.EndedAt, x.result.Order = "", x.r.Clock(), nil
 	}
 	if err := x.save(ctx); err != nil {
 		return err
 	}
+	x.log.Close() // what could not be stored while the store was away
 	x.ended = v.state.Ended()
 	if err := x.after(ctx); err != nil {
 		return err
+	}
+	if x.asked {
+		if err := x.r.Store.Records.Delete(ctx, engineName(x.run.ID)); err != nil {
+			return err
+		}
 	}
 	return os.RemoveAll(x.runDir())
 }
@@ -294,6 +314,10 @@ func (x *execution) module(ctx context.Context) (m terraform.Module, release fun
 		}
 	}
 	if m.StateFile = x.keptState(); m.StateFile != "" {
+		if x.r.StateDir == "" {
+			release()
+			return m, nil, errNoStateDir
+		}
 		if err := x.stateIsThere(ctx); err != nil {
 			release()
 			return m, nil, err
@@ -327,14 +351,17 @@ func (x *execution) keptState() string {
 	if !x.in.Workspace.Backend.Ephemeral {
 		return ""
 	}
-	return filepath.Join(x.r.DataDir, "state", filepath.FromSlash(x.repo.String()), filepath.FromSlash(x.in.Workspace.Dir), "terraform.tfstate")
+	return filepath.Join(x.r.StateDir, filepath.FromSlash(x.repo.String()), filepath.FromSlash(x.in.Workspace.Dir), "terraform.tfstate")
 }
+
+// errNoStateDir says that a root module has nowhere to keep its state.
+var errNoStateDir = errors.New("This root module has no backend that outlives a checkout, and this Holdfast runs on several machines: the next run would not find the state. Give it a backend. Where all machines share a directory, the server's state_dir may name it.")
 
 // lostStateError says that a state that Holdfast kept is gone.
 type lostStateError struct{ file string }
 
 func (e *lostStateError) Error() string {
-	return "The state that Holdfast kept of this root module is gone from the server (" + e.file + "). A plan without it would make everything a second time. Restore the directory data_dir/state from a backup."
+	return "The state that Holdfast kept of this root module is gone from the server (" + e.file + "). A plan without it would make everything a second time. Restore the directory (state_dir, or data_dir/state) from a backup."
 }
 
 // stateIsThere refuses to go on without a state that an apply has left:
@@ -348,11 +375,11 @@ func (x *execution) stateIsThere(ctx context.Context) error {
 		return err
 	}
 	if file := x.keptState(); rec.KeptState && !exists(file) {
-		rel, err := filepath.Rel(x.r.DataDir, file)
+		rel, err := filepath.Rel(x.r.StateDir, file)
 		if err != nil {
 			return err
 		}
-		return &lostStateError{filepath.Join("data_dir", rel)}
+		return &lostStateError{filepath.Join("state_dir", rel)}
 	}
 	return nil
 }
@@ -441,6 +468,8 @@ func forPeople(err error) (string, bool) {
 	switch {
 	case errors.As(err, &state):
 		return state.Error(), true
+	case errors.Is(err, errNoStateDir):
+		return errNoStateDir.Error(), true
 	case errors.As(err, &module):
 		return module.Error() + "\n" + module.Hint(), true
 	case errors.As(err, &locked):

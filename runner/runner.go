@@ -11,6 +11,8 @@
 //	command.go    what people ask for in comments; parse.go reads it
 //	plan.go       plans one workspace for a pull request
 //	apply.go      applies the reviewed plan, or a fresh one that is the same
+//	recover.go    what became of an engine whose process was lost; elsewhere.go
+//	              asks another machine
 //	owner.go      who has a workspace, and who waits for it
 //	requires.go   what the host is asked before an apply
 //	drift.go      checks one workspace, and queues its correction
@@ -127,8 +129,16 @@ type Config struct {
 	// Commands are those of the commands that are off by default which comments
 	// may use: "import", "state rm".
 	Commands []string
-	// Node names this machine. Defaults to "local".
+	// Node names this machine and its data directory, as one: it is who can say
+	// what became of an engine that applied. Defaults to "local".
 	Node string
+	// NodePatience is how long the node on which an engine applied may be silent
+	// before a plan finds out what was done. Defaults to 2 minutes.
+	NodePatience time.Duration
+	// StateDir is where the states of root modules are kept that have no backend
+	// of their own. Empty: such a root module is refused, because the next run
+	// may be on another machine.
+	StateDir string
 	// MaxAttempts is how often a run is tried when Holdfast itself is the
 	// reason that it fails; the time between the attempts doubles from a
 	// second. Defaults to 8.
@@ -148,6 +158,9 @@ type Config struct {
 func (c Config) WithDefaults() Config {
 	if c.Node == "" {
 		c.Node = "local"
+	}
+	if c.NodePatience == 0 {
+		c.NodePatience = 2 * time.Minute
 	}
 	if c.MaxAttempts == 0 {
 		c.MaxAttempts = 8
@@ -255,6 +268,7 @@ func (r *Runner) Handlers() map[string]queue.Handler {
 	return map[string]queue.Handler{
 		JobEvent:     r.handleEvent,
 		JobReconcile: r.handleReconcile,
+		JobRequeue:   r.handleRequeue,
 		JobDiscover:  r.handleDiscover,
 		JobReport:    r.handleReport,
 		JobTicket:    r.handleTicket,
@@ -297,8 +311,12 @@ type Result struct {
 	Since time.Time `json:"since,omitzero"`
 	// Busy counts how often the state was found locked by somebody else.
 	Busy int `json:"busy,omitempty"`
-	// Shim is the directory of the process that applies.
-	Shim string `json:"shim,omitempty"`
+	// Shim is the directory of the process that applies, on ShimNode.
+	Shim     string `json:"shim,omitempty"`
+	ShimNode string `json:"shim_node,omitempty"`
+	// Order is what the run's job was given, until the run has ended: a backend
+	// that failed over may have forgotten the job and not the run.
+	Order json.RawMessage `json:"order,omitempty"`
 	// Saved is set where the reviewed plan itself was given to the engine.
 	Saved bool `json:"saved,omitempty"`
 	// Leftovers is set where planning left files in the checkout that Git does
@@ -319,6 +337,7 @@ type Result struct {
 func logKey(run string) string      { return run + "/log" }
 func planKey(run string) string     { return run + "/plan.json" }
 func planFileKey(run string) string { return run + "/plan" }
+func engineKey(run string) string   { return run + "/engine" } // what it printed on another node
 
 // runPayload is the payload of a job that carries out a run. It has all that
 // the run needs to know of the workspace, read once for all runs of an event;

@@ -159,7 +159,7 @@ func (d *day) node(name string, workers, checks int) *node {
 	q := queue.New(cut.Queue, queue.Config{})
 	r, err := New(Config{
 		Store: &cut, Queue: q, Locker: lock.New(cut.Locks, lock.Config{}), Git: newFakeGit(d.T), Hosts: map[string]vcs.Host{"git.test": d.host}, Repositories: d.repos,
-		DataDir: d.TempDir(), DigestKey: []byte(strings.Repeat("k", 32)), Node: name, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		DataDir: d.TempDir(), StateDir: d.TempDir(), DigestKey: []byte(strings.Repeat("k", 32)), Node: name, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	if err != nil {
 		d.Fatal(err)

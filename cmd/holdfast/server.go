@@ -98,7 +98,7 @@ func newServer(ctx context.Context, s Settings, o serverOptions) (_ *server, err
 	q := queue.New(srv.store.Queue, queue.Config{})
 	r, err := runner.New(runner.Config{
 		Store: srv.store, Queue: q, Locker: lock.New(srv.store.Locks, lock.Config{}), Git: mirrors, Engines: engines,
-		Hosts: srv.hosts.all, Repositories: srv.hosts.repos, Patterns: srv.hosts.patterns, Pull: srv.hosts.pull, DataDir: s.DataDir, BaseURL: srv.settings.URL,
+		Hosts: srv.hosts.all, Repositories: srv.hosts.repos, Patterns: srv.hosts.patterns, Pull: srv.hosts.pull, DataDir: s.DataDir, StateDir: filepath.Join(s.DataDir, "state"), BaseURL: srv.settings.URL,
 		DigestKey: store.DeriveKey(key, "plan digests"), Commands: s.Commands, Notify: notifiers, Attributors: attributors, Node: nodeName(), Logger: logger,
 	})
 	if err != nil {

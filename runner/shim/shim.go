@@ -70,6 +70,9 @@ type Exit struct {
 	Code    int       `json:"code"`             // -1 where a signal ended it
 	Signal  string    `json:"signal,omitempty"` // "killed", "interrupt", …
 	EndedAt time.Time `json:"ended_at"`
+	// Interrupted says that the engine was asked to stop: one that failed then
+	// may have left the rest of its work.
+	Interrupted bool `json:"interrupted,omitempty"`
 	// Output is what the engine wrote to its standard error: its error
 	// messages, 64 KiB of them at most.
 	Output string `json:"-"`

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -40,6 +41,7 @@ type supervised struct {
 	control        *os.File
 	stdout, stderr *os.File
 	reserve        *os.File // becomes the exit file
+	interrupted    atomic.Bool
 }
 
 // prepare takes dir for this process and makes all files. After it, only a
@@ -123,6 +125,7 @@ func (s *supervised) run(engine string, args, env []string) (int, error) {
 	go s.forward(cmd.Process)
 	err := waitErr(cmd.Wait())
 	exit := exitOf(cmd.ProcessState)
+	exit.Interrupted = s.interrupted.Load()
 	return frontCode(exit), errors.Join(pidErr, err, s.record(exit))
 }
 
@@ -151,6 +154,7 @@ func (s *supervised) forward(engine *os.Process) {
 		if n, err := s.control.Read(buf); err != nil || n == 0 {
 			return
 		}
+		s.interrupted.Store(true)
 		_ = engine.Signal(os.Interrupt) // it may have ended: nothing to do then
 	}
 }

@@ -1,0 +1,227 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"holdfast/queue"
+	"holdfast/store"
+)
+
+// takenOver has the job of an apply that began on the fixture's own node claimed
+// by another one.
+func (f *fixture) takenOver(x *execution) *execution {
+	f.Helper()
+	x.result.ShimNode = f.Node
+	if err := x.save(f.Context()); err != nil {
+		f.Fatal(err)
+	}
+	f.pass(time.Hour)
+	jobs, err := f.queue.Claim(f.Context(), f.clock(), queue.Claim{Worker: "w2", Lease: time.Hour, Max: 1})
+	if err != nil || len(jobs) != 1 {
+		f.Fatal(jobs, err)
+	}
+	y, err := f.node(f.Store, "two").begin(f.Context(), jobs[0])
+	if err != nil {
+		f.Fatal(err)
+	}
+	return y
+}
+
+// What became of an engine is told by the node on which it was started.
+func TestEngineElsewhere(t *testing.T) {
+	const started = `{"pid": 1, "at": "2026-03-02T10:00:00Z"}`
+	for _, test := range []struct {
+		name  string
+		shim  map[string]string
+		state store.State
+		step  string
+		over  store.State // of the verdict
+	}{
+		{"never started", nil, store.Running, "plan", ""},
+		{"ended", map[string]string{"owner": started, "exit": `{"code": 0}`, "stdout": "Apply complete!"}, store.Running, stepApply, store.Applied},
+		{"failed", map[string]string{"owner": started, "exit": `{"code": 1}`, "stderr": "Error: no"}, store.Running, stepApply, store.Failed},
+		{"interrupted", map[string]string{"owner": started, "exit": `{"code": 1, "interrupted": true}`}, store.Running, "plan", ""},
+		{"killed", map[string]string{"owner": started, "exit": `{"code": -1, "signal": "killed"}`}, store.Unknown, "checkout", ""},
+		{"vanished", map[string]string{"owner": started}, store.Unknown, "checkout", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := newFixture(t)
+			x := f.takenOver(f.applying(store.Running, test.shim))
+			if err := f.tellOfEngines(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			v, err := x.recover(t.Context())
+			if unknown := test.state == store.Unknown; (err != nil) != unknown {
+				t.Errorf("error %v", err) // the commit is gone, so nothing is found out yet
+			}
+			run := f.stored()[0]
+			if run.State != test.state || run.Step != test.step || deref(v).state != test.over {
+				t.Errorf("%s at %q, verdict %+v", run.State, run.Step, deref(v))
+			}
+			if test.over == store.Failed && deref(v).error != "Error: no" {
+				t.Errorf("the engine's words are lost: %q", deref(v).error)
+			}
+		})
+	}
+}
+
+// A node that says nothing is waited for, and not for ever.
+func TestEngineOnALostNode(t *testing.T) {
+	f := newFixture(t)
+	x := f.takenOver(f.applying(store.Running, map[string]string{"owner": `{"pid": 1}`}))
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if _, err := x.recover(ctx); !errors.Is(err, errDetached) {
+		t.Errorf("while it may answer: %v", err)
+	}
+	if run := f.stored()[0]; run.State != store.Running || run.Step != stepApply {
+		t.Fatalf("%s at %q", run.State, run.Step)
+	}
+	x.r.NodePatience = -1
+	if _, err := x.recover(t.Context()); err == nil { // its commit is gone
+		t.Error("something was found out")
+	}
+	if run := f.stored()[0]; run.State != store.Unknown {
+		t.Errorf("%s at %q", run.State, run.Step)
+	}
+}
+
+// A node tells nothing of a run that it has itself, and nothing twice.
+func TestNodeTellsOfItsOwn(t *testing.T) {
+	f := newFixture(t)
+	x := f.applying(store.Running, map[string]string{"owner": `{"pid": 1}`, "exit": `{"code": 0}`})
+	x.result.ShimNode = f.Node
+	if err := x.save(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	told := func() int64 {
+		t.Helper()
+		if err := f.tellOfEngines(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var rec engineRecord
+		version, err := f.load(t.Context(), engineName(x.run.ID), &rec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return version
+	}
+	if told() != 0 {
+		t.Error("it told of its own run")
+	}
+	y := f.takenOver(x)
+	if told() != 1 || told() != 1 {
+		t.Error("the end was not told once")
+	}
+	y.asked = true
+	if err := y.end(t.Context(), verdict{state: store.Applied}); err != nil {
+		t.Fatal(err)
+	}
+	if told() != 0 {
+		t.Error("what was told outlives the run")
+	}
+}
+
+// What an apply did is recorded however long the store was away, and although
+// the store forgot what the attempt wrote before; what somebody else wrote
+// stands.
+func TestAppliedIsRecorded(t *testing.T) {
+	f := newFixture(t)
+	x := f.applying(store.Running, nil)
+	x.endures = t.Context()
+	before := x.run
+	if err := x.step(t.Context(), stepApply); err != nil {
+		t.Fatal(err)
+	}
+	forgetful := &forgetfulRuns{Runs: f.Store.Runs, old: before, away: 2}
+	f.Store.Runs = forgetful
+	if err := x.save(t.Context()); err != nil || forgetful.away != 0 {
+		t.Fatalf("after the store was away: %v", err)
+	}
+	forgetful.forgot = true
+	x.run.Version = before.Version + 5
+	if err := x.save(t.Context()); err != nil {
+		t.Errorf("after the store forgot: %v", err)
+	}
+	taken := x.run
+	taken.Token++
+	if _, err := forgetful.Runs.Update(t.Context(), f.clock(), taken); err != nil {
+		t.Fatal(err)
+	}
+	x.run.Version += 5
+	if err := x.save(t.Context()); !errors.Is(err, errTaken) {
+		t.Errorf("over another attempt's: %v", err)
+	}
+}
+
+// forgetfulRuns is a store that does not answer the first times.
+type forgetfulRuns struct {
+	store.Runs
+	old    store.Run
+	away   int
+	forgot bool
+}
+
+func (r *forgetfulRuns) Update(ctx context.Context, now time.Time, run store.Run) (store.Run, error) {
+	if r.away > 0 {
+		r.away--
+		return run, errDown
+	}
+	return r.Runs.Update(ctx, now, run)
+}
+
+// A backend that failed over may have forgotten jobs whose runs it has.
+func TestForgottenJobsAreQueuedAgain(t *testing.T) {
+	f := newFixture(t)
+	x := f.applying(store.Running, nil) // its job is claimed
+	f.open(map[string]string{"a/main.tf": root("1")})
+	if err := f.told(); err != nil {
+		t.Fatal(err)
+	}
+	before := len(f.jobs(""))
+	for _, j := range f.jobs("") {
+		if _, err := f.queue.Control(t.Context(), f.clock(), j.ID, queue.ActionCancel); err != nil {
+			t.Fatal(err)
+		}
+		if j.ID == x.job.ID {
+			if err := f.queue.Finish(t.Context(), f.clock(), x.job.Ref(), queue.Outcome{Done: true}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if n := len(f.jobs("")); n != 0 || before == 0 {
+		t.Fatalf("%d of %d jobs are left", n, before)
+	}
+	for range 2 {
+		if err := f.Recover(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		f.work(JobRequeue)
+	}
+	var kinds []string
+	for _, j := range f.jobs("") {
+		kinds = append(kinds, j.Kind)
+	}
+	slices.Sort(kinds)
+	if want := []string{JobApply, JobPlan, JobReconcile}; !slices.Equal(kinds, want) {
+		t.Errorf("%v instead of %v", kinds, want)
+	}
+}
+
+// Several machines do not share a directory by themselves.
+func TestNoStateDir(t *testing.T) {
+	f := newFixture(t)
+	f.StateDir = ""
+	x := f.applying(store.Running, nil)
+	x.in.Workspace.Backend.Ephemeral = true
+	f.open(map[string]string{"a/main.tf": root("1")})
+	x.in.At = f.host.pulls[1].HeadSHA
+	_, _, err := x.module(t.Context())
+	if text, ok := forPeople(err); !ok || text != errNoStateDir.Error() {
+		t.Errorf("%v", err)
+	}
+}
