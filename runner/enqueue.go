@@ -84,7 +84,7 @@ func (r *Runner) enqueueRuns(ctx context.Context, runs ...plannedRun) error {
 		}
 		jobs[i] = queue.Job{
 			Kind: string(x.run.Kind), Group: "workspace/" + x.run.Repository + "/" + x.run.Workspace,
-			Key: "run/" + x.run.ID, Limit: x.run.Repository, Priority: x.priority, RunAt: x.at, Payload: payload,
+			Key: "run/" + x.run.ID, Limit: x.run.Repository, RunsOn: x.in.Workspace.RunsOn, Priority: x.priority, RunAt: x.at, Payload: payload,
 		}
 		if x.run.Kind == store.KindDrift {
 			jobs[i].Limit = LimitDrift

@@ -89,6 +89,9 @@ func (r *Runner) reviewedUnder(ctx context.Context, repo vcs.Repository, c *work
 	for i, w := range c.Workspaces {
 		strict.Workspaces[i].Apply = w.Apply.Stricter(strict.Workspaces[i].Apply)
 		strict.Workspaces[i].Drift = w.Drift
+		if len(strict.Workspaces[i].RunsOn) == 0 {
+			strict.Workspaces[i].RunsOn = w.RunsOn
+		}
 	}
 	return &strict, nil
 }

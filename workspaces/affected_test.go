@@ -3,6 +3,7 @@ package workspaces
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -331,6 +332,25 @@ func TestTrustOnly(t *testing.T) {
 	head.TrustOnly(nil)
 	if diff := cmp.Diff(builtIn().Apply, head.Workspaces[0].Apply); diff != "" {
 		t.Errorf("without a base (-want +got):\n%s", diff)
+	}
+}
+
+// Where an engine runs is no pull request's to choose.
+func TestTrustOnlyRunsOn(t *testing.T) {
+	base := &Config{
+		Defaults:   Defaults{RunsOn: []string{"any"}},
+		Workspaces: []Workspace{{Name: "prod", Dir: "prod", Workspace: "default", RunsOn: []string{"prod"}}, {Name: "dev", Dir: "dev", Workspace: "default"}},
+	}
+	head := &Config{Workspaces: []Workspace{
+		{Name: "prod", Dir: "prod", Workspace: "default"},
+		{Name: "dev", Dir: "dev", Workspace: "default", RunsOn: []string{"prod"}},
+		{Name: "new", Dir: "new", Workspace: "default", RunsOn: []string{"prod"}},
+	}}
+	head.TrustOnly(base)
+	for i, want := range [][]string{{"prod"}, nil, {"any"}} {
+		if w := head.Workspaces[i]; !slices.Equal(w.RunsOn, want) {
+			t.Errorf("%s runs on %v instead of %v", w.Name, w.RunsOn, want)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package workspaces
 import (
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -77,7 +78,8 @@ func parseFile(src []byte) (file, Problems) {
 			d.globs(sub.Body, "include", &f.include)
 			d.globs(sub.Body, "exclude", &f.exclude)
 		case "defaults":
-			d.known(sub.Body, "defaults", nil, []string{"apply", "drift"})
+			d.known(sub.Body, "defaults", []string{"runs_on"}, []string{"apply", "drift"})
+			d.labels(sub.Body, "runs_on", &f.defaults.RunsOn)
 			d.policies(sub.Body, &f.defaults.Apply, &f.defaults.Drift, &f.automergeAt)
 		}
 	}
@@ -100,7 +102,7 @@ func parseFile(src []byte) (file, Problems) {
 // workspace reads a workspace block.
 func (d *decoder) workspace(b *hclsyntax.Block, f file) block {
 	w := block{at: spot{b.TypeRange, d.src}, Workspace: Workspace{Workspace: "default", Engine: f.engine, Version: f.version}}
-	w.Apply, w.Drift, w.automergeAt = f.defaults.Apply, f.defaults.Drift, f.automergeAt
+	w.Apply, w.Drift, w.RunsOn, w.automergeAt = f.defaults.Apply, f.defaults.Drift, f.defaults.RunsOn, f.automergeAt
 	if len(b.Labels) != 1 {
 		d.problem(b.TypeRange, `write workspace "NAME" { … }`, "a workspace block has one label, its name")
 		return w
@@ -111,7 +113,7 @@ func (d *decoder) workspace(b *hclsyntax.Block, f file) block {
 		return w
 	}
 	w.Name = b.Labels[0]
-	d.known(b.Body, fmt.Sprintf("workspace %q", w.Name), []string{"dir", "workspace", "var_files", "watch", "depends_on", "engine", "version"}, []string{"apply", "drift"})
+	d.known(b.Body, fmt.Sprintf("workspace %q", w.Name), []string{"dir", "workspace", "var_files", "watch", "depends_on", "engine", "version", "runs_on"}, []string{"apply", "drift"})
 	rng, ok := d.text(b.Body, "dir", &w.Dir)
 	if w.dirSet, w.dirAt = ok, (spot{rng, d.src}); !ok {
 		w.dirAt = w.at
@@ -124,8 +126,29 @@ func (d *decoder) workspace(b *hclsyntax.Block, f file) block {
 	d.globs(b.Body, "watch", &w.Watch)
 	d.choice(b.Body, "engine", &w.Engine, engines...)
 	d.constraint(b.Body, &w.Version)
+	d.labels(b.Body, "runs_on", &w.RunsOn)
 	d.policies(b.Body, &w.Apply, &w.Drift, &w.automergeAt)
 	return w
+}
+
+// label is what a worker's label looks like, and how many a workspace may want.
+var label = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$`)
+
+const maxLabels = 16
+
+// labels reads labels of workers, into order.
+func (d *decoder) labels(body *hclsyntax.Body, name string, to *[]string) {
+	var list []string
+	ranges, ok := d.texts(body, name, &list)
+	if !ok {
+		return
+	}
+	for i, l := range list {
+		if i == maxLabels || !label.MatchString(l) {
+			d.problem(ranges[i], fmt.Sprintf(`write labels of workers, such as "prod": lower-case letters, digits and . _ - between them, %d of them at most`, maxLabels), "%s has %q, which cannot be a label", name, cut(l, 60))
+		}
+	}
+	*to = slices.Compact(slices.Sorted(slices.Values(list)))
 }
 
 // places reads a list of strings and where they stand.

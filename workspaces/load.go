@@ -349,7 +349,7 @@ func (l *loader) discover() {
 			continue
 		}
 		w := Workspace{Name: nameOf(dir), Dir: dir, Workspace: "default", Engine: l.f.engine, Version: l.f.version}
-		w.Apply, w.Drift = l.f.defaults.Apply, l.f.defaults.Drift
+		w.Apply, w.Drift, w.RunsOn = l.f.defaults.Apply, l.f.defaults.Drift, l.f.defaults.RunsOn
 		if !utf8.ValidString(dir) || strings.ContainsFunc(dir, unicode.IsControl) {
 			l.spoil(w.Name, Problem{File: clean(dir), Message: "the directory's name has control characters or is not UTF-8", Hint: "rename the directory"})
 		}

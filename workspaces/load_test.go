@@ -62,6 +62,7 @@ workspace "prod-vpc" {
   depends_on = ["prod-iam"]
   engine     = "tofu"
   version    = "1.9.0"
+  runs_on    = ["prod", "eu", "prod"]
   drift {
     schedule      = "CRON_TZ=Europe/Berlin @daily"
     correct       = "apply"
@@ -113,13 +114,14 @@ func TestExample(t *testing.T) {
 			Name: "prod-vpc", Dir: "live/prod/vpc", Workspace: "blue", Engine: "tofu", Version: "1.9.0",
 			VarFiles: []string{"prod.tfvars", "../../common.tfvars"}, Watch: []string{"policies/vpc/*.json"}, DependsOn: []string{"prod-iam"},
 			Modules: []string{"modules/net", "modules/net/subnet"}, Backend: Backend{Ephemeral: true}, Apply: apply,
-			Drift: Drift{Schedule: "CRON_TZ=Europe/Berlin @daily", Correct: "apply", AllowDestroy: true, MaxChanges: 3, FlapLimit: 3},
+			Drift:  Drift{Schedule: "CRON_TZ=Europe/Berlin @daily", Correct: "apply", AllowDestroy: true, MaxChanges: 3, FlapLimit: 3},
+			RunsOn: []string{"eu", "prod"},
 		},
 	}
 	if diff := cmp.Diff(want, c.Workspaces); diff != "" {
 		t.Errorf("workspaces differ (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(Defaults{apply, drift}, c.Defaults); diff != "" {
+	if diff := cmp.Diff(Defaults{Apply: apply, Drift: drift}, c.Defaults); diff != "" {
 		t.Errorf("defaults differ (-want +got):\n%s", diff)
 	}
 }

@@ -2,7 +2,7 @@ package workspaces
 
 import "slices"
 
-// TrustOnly replaces every workspace's policy, Apply and Drift, by what base
+// TrustOnly replaces every workspace's policy, Apply, Drift and RunsOn, by what base
 // says, which is the default branch's Config: so that no pull request can
 // relax the rules that it is applied under.
 //
@@ -24,14 +24,14 @@ func (c *Config) TrustOnly(base *Config) {
 	}
 	for i := range c.Workspaces {
 		w := &c.Workspaces[i]
-		trusted := Workspace{Apply: base.Defaults.Apply, Drift: base.Defaults.Drift}
+		trusted := Workspace{Apply: base.Defaults.Apply, Drift: base.Defaults.Drift, RunsOn: base.Defaults.RunsOn}
 		if same, ok := byName[w.Name]; ok {
 			trusted = same
 		}
 		if there := byPlace[place{w.Dir, w.Workspace}]; len(there) > 0 {
 			trusted = closest(*w, there)
 		}
-		w.Apply, w.Drift = trusted.Apply, trusted.Drift
+		w.Apply, w.Drift, w.RunsOn = trusted.Apply, trusted.Drift, slices.Clone(trusted.RunsOn)
 		w.Apply.Requires = slices.Clone(w.Apply.Requires)
 	}
 }

@@ -37,6 +37,8 @@ type Config struct {
 type Defaults struct {
 	Apply Apply `json:"apply"`
 	Drift Drift `json:"drift"`
+	// RunsOn is as in Workspace.
+	RunsOn []string `json:"runs_on,omitempty"`
 }
 
 // builtIn are the policies where no file says anything.
@@ -83,10 +85,13 @@ type Workspace struct {
 	Modules []string `json:"modules,omitempty"`
 	// Backend says where its state is.
 	Backend Backend `json:"backend"`
-	// Apply and Drift decide about safety: take them from the default branch,
-	// see Config.TrustOnly.
+	// Apply, Drift and RunsOn decide about safety: take them from the default
+	// branch, see Config.TrustOnly.
 	Apply Apply `json:"apply"`
 	Drift Drift `json:"drift"`
+	// RunsOn are the labels that a worker must have to run its engine; none
+	// means any worker.
+	RunsOn []string `json:"runs_on,omitempty"`
 }
 
 // Backend describes a root module's backend as far as Holdfast must know.
