@@ -61,11 +61,11 @@ func (t *tx) promote(now time.Time) (more bool, err error) {
 // mark gives the jobs that where selects their place among the due ones.
 func (t *tx) mark(now time.Time, where string) (int, error) {
 	var found []row
-	err := t.rows("SELECT seq, grp, lim, priority, overdue_at, ready FROM job WHERE "+where, []any{nanos(now), promoted}, func(scan scanner) error {
+	err := t.rows("SELECT seq, grp, lim, pool, priority, overdue_at, ready FROM job WHERE "+where, []any{nanos(now), promoted}, func(scan scanner) error {
 		var r row
 		var overdueAt int64
-		err := scan(&r.seq, &r.Group, &r.Limit, &r.Priority, &overdueAt, &r.ready)
-		r.OverdueAt, r.state = instant(overdueAt), stateDue
+		err := scan(&r.seq, &r.Group, &r.Limit, &r.pool, &r.Priority, &overdueAt, &r.ready)
+		r.OverdueAt, r.state, r.RunsOn = instant(overdueAt), stateDue, queue.Labels(r.pool)
 		found = append(found, r)
 		return err
 	})
@@ -94,7 +94,7 @@ func (t *tx) mark(now time.Time, where string) (int, error) {
 // candidate is a job that may be claimed.
 type candidate struct {
 	rank, seq int64
-	limit     string
+	lane
 }
 
 func (c candidate) before(o candidate) bool {
@@ -103,54 +103,61 @@ func (c candidate) before(o candidate) bool {
 
 // claim appends up to c.Max jobs to out, the first in order each time.
 func (t *tx) claim(now time.Time, c queue.Claim, out *[]queue.Job) error {
-	expired, err := t.expired(now)
+	expired, err := t.expired(now, c)
+	if err != nil {
+		return err
+	}
+	fronts, err := t.fronts(now, c)
 	if err != nil {
 		return err
 	}
 	running := map[string]int{} // by bucket, as far as looked up
-	cursor := candidate{rank: math.MinInt64}
 	for len(*out) < c.Max {
-		next, ok, err := t.top(now, cursor)
-		if err != nil {
-			return err
-		}
-		switch {
-		case len(expired) > 0 && (!ok || expired[0].before(next)):
+		f := first(fronts)
+		if len(expired) > 0 && (f == nil || expired[0].before(f.next)) {
 			// It has its place in its group and its bucket still.
-			next, expired = expired[0], expired[1:]
-		case !ok:
-			return nil
-		default:
-			free, err := t.free(next.limit, c.Cap(next.limit), running)
-			if err != nil {
+			if err := t.take(now, c, expired[0], out); err != nil {
 				return err
 			}
-			if !free {
-				cursor = next
-				continue
-			}
-			running[next.limit]++
+			expired = expired[1:]
+			continue
 		}
-		job, err := t.take(now, c, next)
+		if f == nil {
+			return nil
+		}
+		free, err := t.free(f.next.limit, c.Cap(f.next.limit), running)
 		if err != nil {
 			return err
 		}
-		*out = append(*out, job)
+		if free {
+			running[f.next.limit]++
+			err = t.take(now, c, f.next, out)
+		} else {
+			f.passed = f.next
+		}
+		if err == nil && len(*out) < c.Max {
+			err = t.advance(now, f)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// expired returns the running jobs whose lease has ended, in order. There are
-// never more than were running at once.
-func (t *tx) expired(now time.Time) ([]candidate, error) {
+// expired returns the running jobs whose lease has ended and that c may have,
+// in order. There are never more than were running at once.
+func (t *tx) expired(now time.Time, c queue.Claim) ([]candidate, error) {
 	var out []candidate
-	err := t.rows("SELECT seq, lim, priority, overdue_at FROM job WHERE state = 2 AND lease_end <= ?", []any{nanos(now)}, func(scan scanner) error {
+	err := t.rows("SELECT seq, lim, pool, priority, overdue_at FROM job WHERE state = 2 AND lease_end <= ?", []any{nanos(now)}, func(scan scanner) error {
 		var r row
 		var overdueAt int64
-		err := scan(&r.seq, &r.Limit, &r.Priority, &overdueAt)
+		err := scan(&r.seq, &r.Limit, &r.pool, &r.Priority, &overdueAt)
 		r.OverdueAt = instant(overdueAt)
 		rank, _ := r.rank(now)
-		out = append(out, candidate{rank: rank, seq: r.seq, limit: r.Limit})
+		if c.Serves(r.pool) {
+			out = append(out, candidate{rank: rank, seq: r.seq, lane: r.lane()})
+		}
 		return err
 	})
 	slices.SortFunc(out, func(a, b candidate) int {
@@ -159,13 +166,54 @@ func (t *tx) expired(now time.Time) ([]candidate, error) {
 	return out, err
 }
 
-// top returns the first claimable job behind the cursor. Before the cursor are
-// only those whose buckets are full. A job that is due by the clock of another
-// process only is passed over.
-func (t *tx) top(now time.Time, cursor candidate) (c candidate, ok bool, err error) {
-	ok, err = t.row(`SELECT rank, seq, lim FROM job WHERE ready = 2 AND (rank, seq) > (?, ?) AND run_at <= ?
-		ORDER BY rank, seq LIMIT 1`, []any{cursor.rank, cursor.seq, nanos(now)}, &c.rank, &c.seq, &c.limit)
-	return c, ok, err
+// front is how far a claim has come among the claimable jobs of one pool.
+type front struct {
+	pool string
+	// passed is the last job that was passed over: it and those before it are
+	// of buckets that are full.
+	passed candidate
+	next   candidate
+	any    bool // there is a next
+}
+
+// fronts returns the first claimable job of each pool that c serves. A look
+// into the index finds the next pool, whatever number of jobs is in it.
+func (t *tx) fronts(now time.Time, c queue.Claim) ([]*front, error) {
+	var out []*front
+	pool := ""
+	for more := true; more; {
+		if c.Serves(pool) {
+			f := &front{pool: pool, passed: candidate{rank: math.MinInt64}}
+			if err := t.advance(now, f); err != nil {
+				return nil, err
+			}
+			out = append(out, f)
+		}
+		var err error
+		if more, err = t.row("SELECT pool FROM job WHERE ready = 2 AND pool > ? ORDER BY pool LIMIT 1", []any{pool}, &pool); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// advance looks for f's next job. One that is due by the clock of another
+// process only is not it.
+func (t *tx) advance(now time.Time, f *front) (err error) {
+	f.next = candidate{lane: lane{pool: f.pool}}
+	f.any, err = t.row(`SELECT rank, seq, lim FROM job WHERE ready = 2 AND pool = ? AND (rank, seq) > (?, ?) AND run_at <= ?
+		ORDER BY rank, seq LIMIT 1`, []any{f.pool, f.passed.rank, f.passed.seq, nanos(now)}, &f.next.rank, &f.next.seq, &f.next.limit)
+	return err
+}
+
+// first returns the front whose next job goes before all others', or nil.
+func first(fronts []*front) (best *front) {
+	for _, f := range fronts {
+		if f.any && (best == nil || f.next.before(best.next)) {
+			best = f
+		}
+	}
+	return best
 }
 
 // free reports whether a bucket has room.
@@ -183,22 +231,23 @@ func (t *tx) free(limit string, most int, running map[string]int) (bool, error) 
 	return n < most, nil
 }
 
-// take gives c to the worker.
-func (t *tx) take(now time.Time, c queue.Claim, next candidate) (queue.Job, error) {
+// take gives next to the worker.
+func (t *tx) take(now time.Time, c queue.Claim, next candidate, out *[]queue.Job) error {
 	token, err := t.count("job", 1)
 	if err != nil {
-		return queue.Job{}, err
+		return err
 	}
 	// A rerun that was asked for of an attempt that is gone is this one.
 	if _, err := t.exec(`UPDATE job SET state = 2, ready = 0, rerun = 0, token = ?, attempt = attempt + 1,
 		worker = ?, lease_end = ? WHERE seq = ?`, token, c.Worker, nanos(now.Add(c.Lease)), next.seq); err != nil {
-		return queue.Job{}, err
+		return err
 	}
 	if next.limit != "" {
-		if err := t.settleLimit(next.limit); err != nil {
-			return queue.Job{}, err
+		if err := t.settleLane(next.lane); err != nil {
+			return err
 		}
 	}
 	r, _, err := t.jobBy("seq = ?", next.seq)
-	return r.Job, err
+	*out = append(*out, r.Job)
+	return err
 }

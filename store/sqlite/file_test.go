@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -98,7 +99,7 @@ func TestOpenRefuses(t *testing.T) {
 				s.Close()
 				sqlOf(t, path, "PRAGMA user_version = 4711")
 			},
-			is: store.ErrNewer, want: []string{"schema version 4711", "knows 2"},
+			is: store.ErrNewer, want: []string{"schema version 4711", "this program knows 3"},
 		},
 		"another program's database": {
 			make: func(t *testing.T, path string) { sqlOf(t, path, "CREATE TABLE theirs (x)") },
@@ -146,6 +147,39 @@ func TestOpenRefuses(t *testing.T) {
 				t.Error("the file was changed")
 			}
 		})
+	}
+}
+
+// TestUpgrade opens a file of version 2, which knew no pools and no counts.
+func TestUpgrade(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	for _, name := range []string{"0001_start.sql", "0002_group_by_priority.sql"} {
+		text, err := os.ReadFile(filepath.Join("migrations", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sqlOf(t, path, string(text))
+	}
+	sqlOf(t, path, `PRAGMA user_version = 2; PRAGMA application_id = 0x484f4c44;
+		UPDATE counter SET value = 9 WHERE name = 'job';
+		INSERT INTO job VALUES
+		(1, 'later',   'k', '', '', 0, 'l', 30, 2000, 0, 1, 9000, 0, 0, 0, '',  0,    0, 0, 0, -30, 0, '', NULL),
+		(2, 'top',     'k', '', '', 0, 'l', 30, 1000, 1, 1, 9000, 0, 0, 0, '',  0,    0, 0, 0, -30, 2, '', NULL),
+		(3, 'behind',  'k', '', '', 0, 'l', 30, 1000, 1, 1, 9000, 0, 0, 0, '',  0,    0, 0, 0, -30, 1, '', NULL),
+		(4, 'running', 'k', '', '', 0, 'l', 30, 1000, 2, 1, 9000, 0, 1, 8, 'w', 9000, 0, 0, 0, -30, 0, '', NULL),
+		(5, 'dead',    'd', '', '', 0, 'l', 30, 1000, 3, 1, 9000, 0, 1, 9, '',  0,    0, 0, 0, -30, 0, 'broken', NULL);`)
+	s := open(t, path)
+	counts, err := s.Counts(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []queue.Count{{Kind: "d", State: queue.StateDead, N: 1}, {Kind: "k", State: queue.StateWaiting, N: 3}, {Kind: "k", State: queue.StateRunning, N: 1}}
+	if !slices.Equal(counts, want) {
+		t.Errorf("counts: %v, want %v", counts, want)
+	}
+	jobs, err := s.Queue.Claim(t.Context(), time.Unix(0, 1500), queue.Claim{Worker: "w", Lease: time.Minute, Max: 5, PerLimit: 3, Labels: []string{"a"}})
+	if err != nil || len(jobs) != 2 || jobs[0].ID != "top" || jobs[1].ID != "behind" {
+		t.Errorf("claimed %v, %v", jobs, err)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/lock"
 	"holdfast/queue"
 	"holdfast/store"
 )
@@ -42,7 +43,7 @@ func TestPlans(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	var all []queue.Job
 	for i := range 60 {
-		all = append(all, queue.Job{ID: fmt.Sprint(i), Kind: "k", Group: fmt.Sprint(i % 7 * (i % 2)), Key: fmt.Sprint(i % 50), Limit: fmt.Sprint(i % 3),
+		all = append(all, queue.Job{ID: fmt.Sprint(i), Kind: "k", Group: fmt.Sprint(i % 7 * (i % 2)), Key: fmt.Sprint(i % 50), Limit: fmt.Sprint(i % 3), RunsOn: queue.Labels([]string{"", "a", "b"}[i%4%3]),
 			Priority: queue.PriorityDrift, RunAt: now.Add(time.Duration(i%4) * time.Second), EnqueuedAt: now, OverdueAt: now.Add(time.Duration(i%9) * time.Second)})
 	}
 	for step := range 10 {
@@ -50,7 +51,7 @@ func TestPlans(t *testing.T) {
 			t.Fatal(err)
 		}
 		now = now.Add(time.Second)
-		jobs, err := q.Claim(ctx, now, queue.Claim{Worker: "w", Lease: 3 * time.Second, Max: 5, PerLimit: 2})
+		jobs, err := q.Claim(ctx, now, queue.Claim{Worker: "w", Lease: 3 * time.Second, Max: 5, PerLimit: 2, Labels: []string{"a"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,6 +65,13 @@ func TestPlans(t *testing.T) {
 		}
 	}
 	if _, err := q.Control(ctx, now, "1", queue.ActionRetry); err != nil {
+		t.Fatal(err)
+	}
+
+	if err := d.load(ctx, []store.Item{
+		{Tokens: &store.Tokens{Job: 1000, Lock: 1000}}, {Job: &all[1]}, {Lease: &lock.Lease{Key: "k"}}, {Run: &store.Run{ID: "r", Key: "k"}},
+		{Chunk: &store.Chunk{Key: "k"}}, {Record: &store.Record{Key: "k"}}, {Entry: &store.Entry{ID: "e"}},
+	}); err != nil {
 		t.Fatal(err)
 	}
 

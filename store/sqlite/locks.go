@@ -36,6 +36,12 @@ func (t *tx) lease(key lock.Key) (l lock.Lease, found bool, err error) {
 	return l, found, err
 }
 
+func (t *tx) putLease(l lock.Lease) error {
+	_, err := t.exec("INSERT OR REPLACE INTO lock ("+lockColumns+") VALUES (?, ?, ?, ?, ?, ?, ?)",
+		string(l.Key), l.Holder.ID, l.Holder.Who, l.Holder.Why, l.Token, nanos(l.Since), nanos(l.ExpireAt))
+	return err
+}
+
 func inForce(l lock.Lease, now time.Time) bool {
 	return l.ExpireAt.IsZero() || l.ExpireAt.After(now)
 }
@@ -68,9 +74,7 @@ func (d *locks) Acquire(ctx context.Context, now time.Time, key lock.Key, h lock
 			return err
 		}
 		out = lock.Lease{Key: key, Holder: h, Token: token, Since: since, ExpireAt: end(now, ttl)}
-		_, err = t.exec("INSERT OR REPLACE INTO lock ("+lockColumns+") VALUES (?, ?, ?, ?, ?, ?, ?)",
-			string(key), h.ID, h.Who, h.Why, token, nanos(since), nanos(out.ExpireAt))
-		return err
+		return t.putLease(out)
 	})
 	if err != nil {
 		return lock.Lease{}, fmt.Errorf("acquire lock %s: %w", key, err)

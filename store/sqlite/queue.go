@@ -10,8 +10,7 @@ import (
 	"holdfast/queue"
 )
 
-// jobs is the queue in the file. See migrations/0001_start.sql for how jobs
-// are marked so that a claim need not search.
+// jobs is the queue in the file.
 type jobs struct {
 	*database
 	wake *bell
@@ -46,9 +45,10 @@ type row struct {
 	patience time.Duration
 	rerun    bool
 	ready    int
+	pool     string // as it is stored; Job.Pool is what save makes of it
 }
 
-const columns = `seq, id, kind, grp, key, again, lim, priority, run_at, state,
+const columns = `seq, id, kind, grp, key, again, lim, pool, priority, run_at, state,
 	enqueued_at, overdue_at, patience, attempt, token, worker, lease_end,
 	canceled, rerun, ready, last_error, payload`
 
@@ -56,11 +56,11 @@ func scanRow(scan scanner) (row, error) {
 	var r row
 	var runAt, enqueuedAt, overdueAt, leaseEnd int64
 	var payload []byte
-	err := scan(&r.seq, &r.ID, &r.Kind, &r.Group, &r.Key, &r.Again, &r.Limit, &r.Priority, &runAt, &r.state,
+	err := scan(&r.seq, &r.ID, &r.Kind, &r.Group, &r.Key, &r.Again, &r.Limit, &r.pool, &r.Priority, &runAt, &r.state,
 		&enqueuedAt, &overdueAt, &r.patience, &r.Attempt, &r.Token, &r.Worker, &leaseEnd,
 		&r.Canceled, &r.rerun, &r.ready, &r.LastError, &payload)
 	r.RunAt, r.EnqueuedAt, r.OverdueAt, r.LeaseEnd = instant(runAt), instant(enqueuedAt), instant(overdueAt), instant(leaseEnd)
-	r.State = stateName(r.state)
+	r.State, r.RunsOn = stateName(r.state), queue.Labels(r.pool)
 	if len(payload) > 0 {
 		r.Payload = payload
 	}
@@ -115,6 +115,7 @@ func (r *row) asStored() queue.Job {
 	for _, t := range []*time.Time{&j.RunAt, &j.EnqueuedAt, &j.OverdueAt, &j.LeaseEnd} {
 		*t = instant(nanos(*t))
 	}
+	j.RunsOn = queue.Labels(j.Pool())
 	return j
 }
 
@@ -128,106 +129,16 @@ func (r *row) setWaiting(now time.Time) {
 // save writes r back and marks anew what its change may have made claimable.
 func (t *tx) save(now time.Time, r row) error {
 	rank, late := r.rank(now)
-	_, err := t.exec(`UPDATE job SET priority = ?, run_at = ?, state = ?, enqueued_at = ?, overdue_at = ?,
+	_, err := t.exec(`UPDATE job SET pool = ?, priority = ?, run_at = ?, state = ?, enqueued_at = ?, overdue_at = ?,
 		patience = ?, attempt = ?, token = ?, worker = ?, lease_end = ?, canceled = ?, rerun = ?,
 		late = ?, rank = ?, ready = 0, last_error = ? WHERE seq = ?`,
-		int64(r.Priority), nanos(r.RunAt), r.state, nanos(r.EnqueuedAt), nanos(r.OverdueAt),
+		r.Pool(), int64(r.Priority), nanos(r.RunAt), r.state, nanos(r.EnqueuedAt), nanos(r.OverdueAt),
 		int64(r.patience), r.Attempt, r.Token, r.Worker, nanos(r.LeaseEnd), r.Canceled, r.rerun,
 		late, rank, r.LastError, r.seq)
 	if err != nil {
 		return err
 	}
 	return t.settle(r)
-}
-
-// settle marks what is claimable after r was written with ready = 0 or
-// deleted; r.ready is what it was before.
-func (t *tx) settle(r row) error {
-	switch {
-	case r.Group != "":
-		if err := t.settleGroup(r.Group); err != nil {
-			return err
-		}
-	case r.state == stateDue:
-		return t.setHead(r.seq, r.Limit)
-	}
-	if r.ready == 2 && r.Limit != "" {
-		return t.settleLimit(r.Limit)
-	}
-	return nil
-}
-
-// settleGroup marks the first due job of a group in which none runs.
-func (t *tx) settleGroup(group string) error {
-	var old, seq int64
-	var oldLimit, limit string
-	had, err := t.row("SELECT seq, lim FROM job WHERE grp = ? AND grp <> '' AND ready > 0", []any{group}, &old, &oldLimit)
-	if err != nil {
-		return err
-	}
-	has, err := t.row("SELECT 1 FROM job WHERE grp = ? AND grp <> '' AND state = 2 LIMIT 1", []any{group}, new(int))
-	if err != nil {
-		return err
-	}
-	if running := has; running {
-		has = false
-	} else if has, err = t.row("SELECT seq, lim FROM job WHERE grp = ? AND grp <> '' AND state = 1 ORDER BY priority DESC, seq LIMIT 1",
-		[]any{group}, &seq, &limit); err != nil {
-		return err
-	}
-	if had && (!has || old != seq) {
-		if _, err := t.exec("UPDATE job SET ready = 0 WHERE seq = ?", old); err != nil {
-			return err
-		}
-		if oldLimit != "" {
-			if err := t.settleLimit(oldLimit); err != nil {
-				return err
-			}
-		}
-	}
-	switch {
-	case !has:
-		return nil
-	case had && old == seq && limit == "":
-		return nil // marked already; its rank is in the index by itself
-	case had && old == seq:
-		return t.settleLimit(limit)
-	}
-	return t.setHead(seq, limit)
-}
-
-// setHead marks the job seq as the one of its group that may be claimed.
-func (t *tx) setHead(seq int64, limit string) error {
-	if limit == "" {
-		_, err := t.exec("UPDATE job SET ready = 2 WHERE seq = ?", seq)
-		return err
-	}
-	if _, err := t.exec("UPDATE job SET ready = 1 WHERE seq = ?", seq); err != nil {
-		return err
-	}
-	return t.settleLimit(limit)
-}
-
-// settleLimit marks the first head of a bucket.
-func (t *tx) settleLimit(limit string) error {
-	var old, seq int64
-	had, err := t.row("SELECT seq FROM job WHERE lim = ? AND lim <> '' AND ready = 2", []any{limit}, &old)
-	if err != nil {
-		return err
-	}
-	has, err := t.row("SELECT seq FROM job WHERE lim = ? AND lim <> '' AND ready > 0 ORDER BY rank, seq LIMIT 1", []any{limit}, &seq)
-	if err != nil || had && has && old == seq {
-		return err
-	}
-	if had {
-		if _, err := t.exec("UPDATE job SET ready = 1 WHERE seq = ?", old); err != nil {
-			return err
-		}
-	}
-	if has {
-		_, err = t.exec("UPDATE job SET ready = 2 WHERE seq = ?", seq)
-	}
-	return err
 }
 
 // signal tells idle workers of this and, by the counter, of other processes.
@@ -274,20 +185,24 @@ func (t *tx) enqueue(now time.Time, j queue.Job) (row, error) {
 	if err != nil {
 		return row{}, err
 	}
-	r := row{Job: j, seq: seq, patience: max(0, j.OverdueAt.Sub(j.RunAt))}
+	r := row{Job: j, seq: seq, patience: max(0, j.OverdueAt.Sub(j.RunAt)), pool: j.Pool()}
 	r.Attempt, r.Token, r.Worker, r.LeaseEnd, r.Canceled, r.LastError = 0, 0, "", time.Time{}, false, ""
 	r.setWaiting(now)
-	rank, late := r.rank(now)
-	_, err = t.exec(`INSERT INTO job (seq, id, kind, grp, key, again, lim, priority, run_at, state,
-		enqueued_at, overdue_at, patience, attempt, token, worker, lease_end,
-		canceled, rerun, late, rank, ready, last_error, payload)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, '', 0, 0, 0, ?, ?, 0, '', ?)`,
-		seq, r.ID, r.Kind, r.Group, r.Key, r.Again, r.Limit, int64(r.Priority), nanos(r.RunAt), r.state,
-		nanos(r.EnqueuedAt), nanos(r.OverdueAt), int64(r.patience), late, rank, []byte(r.Payload))
-	if err != nil || r.state != stateDue {
+	if err := t.insert(now, r); err != nil || r.state != stateDue {
 		return r, err
 	}
 	return r, t.settle(r)
+}
+
+// insert stores r, not marked yet.
+func (t *tx) insert(now time.Time, r row) error {
+	rank, late := r.rank(now)
+	_, err := t.exec("INSERT INTO job ("+columns+`, late, rank)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		r.seq, r.ID, r.Kind, r.Group, r.Key, r.Again, r.Limit, r.pool, int64(r.Priority), nanos(r.RunAt), r.state,
+		nanos(r.EnqueuedAt), nanos(r.OverdueAt), int64(r.patience), r.Attempt, r.Token, r.Worker, nanos(r.LeaseEnd),
+		r.Canceled, r.rerun, 0, r.LastError, []byte(r.Payload), late, rank)
+	return err
 }
 
 // merge is what enqueuing j does to the job that has its Key already.
@@ -298,15 +213,15 @@ func (t *tx) merge(now time.Time, r row, j queue.Job) (row, error) {
 		if !j.Again && !r.Canceled {
 			return r, nil
 		}
-		r.rerun = true
+		r.rerun, r.RunsOn = true, j.RunsOn
 		r.Priority, r.patience = max(r.Priority, j.Priority), min(r.patience, patience)
 	case stateDead:
-		r.Attempt, r.Canceled = 0, false
+		r.Attempt, r.Canceled, r.RunsOn = 0, false, j.RunsOn
 		r.Priority, r.patience = max(r.Priority, j.Priority), patience
 		r.wait(now, j.RunAt)
 		r.OverdueAt = j.OverdueAt
 	default:
-		r.Canceled = false
+		r.Canceled, r.RunsOn = false, j.RunsOn
 		r.Priority, r.patience = max(r.Priority, j.Priority), min(r.patience, patience)
 		r.RunAt, r.OverdueAt = earlier(r.RunAt, j.RunAt), earlier(r.OverdueAt, j.OverdueAt)
 		r.setWaiting(now)
@@ -487,6 +402,23 @@ func (q *jobs) List(ctx context.Context, f queue.Filter) ([]queue.Job, error) {
 		})
 	if err != nil {
 		return nil, fmt.Errorf("list jobs: %w", err)
+	}
+	return out, nil
+}
+
+// counts is store.Store.Counts.
+func (q *jobs) counts(ctx context.Context) ([]queue.Count, error) {
+	var out []queue.Count
+	err := q.query(ctx, "SELECT kind, state, n FROM job_count WHERE n > 0 ORDER BY kind, state", nil, func(scan scanner) error {
+		var c queue.Count
+		var state int
+		err := scan(&c.Kind, &state, &c.N)
+		c.State = stateName(state)
+		out = append(out, c)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("count jobs: %w", err)
 	}
 	return out, nil
 }

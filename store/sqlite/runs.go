@@ -42,6 +42,14 @@ func (t *tx) runBy(where string, args ...any) (r store.Run, found bool, err erro
 	return r, found, err
 }
 
+// putRun stores r in the place of those with its ID or Key.
+func (t *tx) putRun(r store.Run) error {
+	_, err := t.exec("INSERT OR REPLACE INTO run ("+runColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		r.ID, r.Key, string(r.Kind), string(r.State), r.Repository, r.Workspace, r.PullRequest, r.Commit, r.Inputs, r.Job,
+		r.Token, r.Step, r.Node, r.Error, nanos(r.CreatedAt), nanos(r.StartedAt), nanos(r.EndedAt), r.Version, []byte(r.Result))
+	return err
+}
+
 // Create implements store.Runs.
 func (d *runs) Create(ctx context.Context, now time.Time, r store.Run) (stored store.Run, created bool, err error) {
 	if r.ID == "" || r.Key == "" {
@@ -59,10 +67,7 @@ func (d *runs) Create(ctx context.Context, now time.Time, r store.Run) (stored s
 		stored, created = r, true
 		stored.Version = 1
 		stored.CreatedAt, stored.StartedAt, stored.EndedAt = instant(nanos(now)), instant(nanos(r.StartedAt)), instant(nanos(r.EndedAt))
-		_, err = t.exec("INSERT INTO run ("+runColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-			r.ID, r.Key, string(r.Kind), string(r.State), r.Repository, r.Workspace, r.PullRequest, r.Commit, r.Inputs, r.Job,
-			r.Token, r.Step, r.Node, r.Error, nanos(stored.CreatedAt), nanos(r.StartedAt), nanos(r.EndedAt), stored.Version, []byte(r.Result))
-		return err
+		return t.putRun(stored)
 	})
 	if err != nil {
 		return store.Run{}, false, fmt.Errorf("create run: %w", err)

@@ -65,6 +65,9 @@ func Open(ctx context.Context, path string) (*store.Store, error) {
 		Records:   &records{d},
 		Audit:     &audit{d},
 		Backup:    d.backup,
+		Counts:    q.counts,
+		Dump:      d.dump,
+		Load:      d.load,
 		Close: sync.OnceValue(func() error {
 			q.stop()
 			return d.close()

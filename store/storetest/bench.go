@@ -30,12 +30,14 @@ func Benchmark(b *testing.B, fresh func(b *testing.B) Open) {
 			b.Run("Enqueue", func(b *testing.B) { benchEnqueue(b, s, &n) })
 			b.Run("Cycle", func(b *testing.B) { benchCycle(b, s, &n) })
 			b.Run("CycleOf16", func(b *testing.B) { benchCycles(b, s, &n) })
+			b.Run("Counts", func(b *testing.B) { benchCounts(b, s) })
 			b.Run("Workers", func(b *testing.B) { benchWorkers(b, s) })
 		})
 	}
 }
 
-// backlog adds jobs in groups of ten, in 100 buckets, a tenth of them in one.
+// backlog adds jobs in groups of ten, in 100 buckets, a tenth of them in one,
+// and in four pools, of which the benchmarks serve one.
 func backlog(b *testing.B, s *store.Store, n int) {
 	b.Helper()
 	const batch = 5000
@@ -47,7 +49,7 @@ func backlog(b *testing.B, s *store.Store, n int) {
 				limit = 0
 			}
 			jobs = append(jobs, queue.Job{ID: fmt.Sprintf("backlog-%07d", i), Kind: "b", Group: fmt.Sprint("group-", i%(n/10)), Limit: fmt.Sprint("limit-", limit),
-				Priority: queue.PriorityDrift, RunAt: start, EnqueuedAt: start, OverdueAt: at(1000 * time.Hour)})
+				RunsOn: queue.Labels([]string{"", "a", "b", "c"}[i%4]), Priority: queue.PriorityDrift, RunAt: start, EnqueuedAt: start, OverdueAt: at(1000 * time.Hour)})
 		}
 		if _, err := s.Queue.Enqueue(b.Context(), start, jobs); err != nil {
 			b.Fatal(err)
@@ -134,6 +136,14 @@ func finishSome(b *testing.B, s *store.Store, most int) int {
 		}
 	}
 	return done
+}
+
+func benchCounts(b *testing.B, s *store.Store) {
+	for b.Loop() {
+		if _, err := s.Counts(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 // benchWorkers is the time from Enqueue of one job to its handler in an idle
