@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -126,6 +127,36 @@ func TestSealedNeedsAKey(t *testing.T) {
 		if _, err := s.Get(t.Context(), "a"); err == nil || len(c) != 0 {
 			t.Errorf("a key of %d bytes: %v, stored %d", len(bad), err, len(c))
 		}
+	}
+}
+
+// TestSealedAcrossARotation: two processes work side by side while the key is
+// changed, as docs/settings.md says how.
+func TestSealedAcrossARotation(t *testing.T) {
+	next := store.DeriveKey([]byte("next"), "artifacts")
+	c := chunks{}
+	before, prepared, rotated, after := store.Sealed(c, key), store.Sealed(c, key, next), store.Sealed(c, next, key), store.Sealed(c, next)
+	for _, s := range []store.Artifacts{before, prepared, rotated} {
+		if err := s.Append(t.Context(), time.Now(), "log", []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, s := range map[string]store.Artifacts{"prepared": prepared, "rotated": rotated} {
+		if got, err := s.Get(t.Context(), "log"); err != nil || string(got) != "xxx" {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	for name, s := range map[string]store.Artifacts{"before": before, "after": after} {
+		_, err := s.Get(t.Context(), "log")
+		if !errors.Is(err, store.ErrWrongKey) || !regexp.MustCompile(`its ID is [0-9a-f]{8}\)`).MatchString(err.Error()) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if got, err := after.Chunks(t.Context(), "log", 2); err != nil || string(bytes.Join(got, nil)) != "x" {
+		t.Errorf("what the new key sealed: %q, %v", got, err)
+	}
+	if err := store.Sealed(c, key, []byte("short")).Put(t.Context(), time.Now(), "a", nil); err == nil {
+		t.Error("an old key of 5 bytes is no error")
 	}
 }
 
