@@ -1,5 +1,5 @@
-// Package aws asks AWS who changed something, and brings messages to SNS. It is
-// the only package that knows the AWS SDK.
+// Package aws asks AWS who changed something, brings messages to SNS, and keeps
+// artifacts in S3. It is the only package that knows the AWS SDK.
 //
 // Credentials come from where the SDK finds them: the environment, the shared
 // files, or the role of the machine, the task or the pod.

@@ -43,7 +43,7 @@ var mayImport = map[string][]string{
 
 	"store/sqlite": {"store", "queue", "lock"},
 
-	"aws":    {"watch"},
+	"aws":    {"watch", "store"},
 	"notify": {"watch"},
 	"hook":   {"watch"},
 

@@ -100,6 +100,8 @@ func (s sealer) additional(name string) []byte {
 // key that it was sealed with.
 func unseal(all []sealer, name string, sealed []byte) (data []byte, key int, err error) {
 	switch {
+	case isReference(sealed):
+		return nil, 0, ErrElsewhere
 	case len(sealed) < headSize+nonceSize:
 		return nil, 0, ErrDamaged
 	case sealed[0] != sealVersion:
