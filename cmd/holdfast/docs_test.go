@@ -126,6 +126,7 @@ func TestSettingsPageHasTheServerFile(t *testing.T) {
 		"notify":             `notify "a" { ` + nonsense + ` = 1 }`,
 		"cloud_event":        `cloud_event { ` + nonsense + ` = 1 }`,
 
+		`artifacts "s3"`:          `artifacts "s3" { ` + nonsense + ` = 1 }`,
 		`attributor "cloudtrail"`: `attributor "cloudtrail" { ` + nonsense + ` = 1 }`,
 		`attributor "http"`:       `attributor "http" { ` + nonsense + ` = 1 }`,
 	} {
@@ -140,8 +141,8 @@ func TestSettingsPageHasTheServerFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]string{"listen": s.Listen, "store": s.Store, "per_repository": "4", "commands": "[]"}
-	if s.PerRepository != 4 || len(s.Commands) > 0 {
+	want := map[string]string{"listen": s.Listen, "store": s.Store, "per_repository": "4", "commands": "[]", "old_keys": "[]"}
+	if s.PerRepository != 4 || len(s.Commands)+len(s.OldKeys) > 0 {
 		t.Errorf("per_repository is %d, commands are %q", s.PerRepository, s.Commands)
 	}
 	if diff := cmp.Diff(want, doc.defaults("server.hcl")); diff != "" {

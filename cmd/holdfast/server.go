@@ -69,8 +69,8 @@ func newServer(ctx context.Context, s Settings, o serverOptions) (_ *server, err
 	if srv.settings.URL == "" {
 		srv.settings.URL = "http://" + srv.listener.Addr().String()
 	}
-	var key []byte
-	if srv.store, key, err = openStore(ctx, s); err != nil {
+	var digestKey []byte
+	if srv.store, digestKey, err = openStore(ctx, s, logger); err != nil {
 		return nil, err
 	}
 	engines, err := newEngines(s, o)
@@ -99,7 +99,7 @@ func newServer(ctx context.Context, s Settings, o serverOptions) (_ *server, err
 	r, err := runner.New(runner.Config{
 		Store: srv.store, Queue: q, Locker: lock.New(srv.store.Locks, lock.Config{}), Git: mirrors, Engines: engines,
 		Hosts: srv.hosts.all, Repositories: srv.hosts.repos, Patterns: srv.hosts.patterns, Pull: srv.hosts.pull, DataDir: s.DataDir, StateDir: filepath.Join(s.DataDir, "state"), BaseURL: srv.settings.URL,
-		DigestKey: store.DeriveKey(key, "plan digests"), Commands: s.Commands, Notify: notifiers, Attributors: attributors, Node: nodeName(), Logger: logger,
+		DigestKey: digestKey, Commands: s.Commands, Notify: notifiers, Attributors: attributors, Node: nodeName(), Logger: logger,
 	})
 	if err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
+	"holdfast/aws"
 	"holdfast/workspaces"
 )
 
@@ -41,6 +42,12 @@ type Settings struct {
 	// Key is the secret that all others are derived from, of 32 characters at
 	// least. Empty means the one in DataDir.
 	Key string
+	// OldKeys are those that it was before, or will be: what they sealed can be
+	// read.
+	OldKeys []string
+	// S3 is the bucket that plans are kept in. Without a Bucket they are in the
+	// store.
+	S3 aws.S3Config
 	// Commands are those of the commands that are off by default which
 	// comments may use: "import", "state rm".
 	Commands     []string
@@ -65,8 +72,9 @@ type EngineSettings struct {
 
 // The words of the server file.
 var (
-	serverAttributes = []string{"url", "listen", "store", "data_dir", "workers", "per_repository", "drift_checks", "key", "commands"}
-	serverBlocks     = []string{"host", "repository", "engine", "notify", "attributor", "cloud_event"}
+	serverAttributes = []string{"url", "listen", "store", "data_dir", "workers", "per_repository", "drift_checks", "key", "old_keys", "commands"}
+	serverBlocks     = []string{"host", "repository", "engine", "artifacts", "notify", "attributor", "cloud_event"}
+	singleBlocks     = []string{"engine", "artifacts", "cloud_event"}
 	offCommands      = []string{"import", "state rm"}
 )
 
@@ -123,25 +131,25 @@ func (f *serverFile) server(s *Settings) {
 	f.count(f.body, "per_repository", &s.PerRepository)
 	f.count(f.body, "drift_checks", &s.DriftChecks)
 	f.secret(f.body, "key", &s.Key, checkKey)
+	f.secrets(f.body, "old_keys", &s.OldKeys, checkOldKey)
 	f.texts(f.body, "commands", &s.Commands, checkCommand)
-	engines, events := 0, 0
+	single := map[string]int{}
 	for _, b := range f.body.Blocks {
+		if single[b.Type]++; single[b.Type] > 1 && slices.Contains(singleBlocks, b.Type) {
+			f.problem(b.TypeRange, "put both into one", "there is a second %s block", b.Type)
+		}
 		switch b.Type {
 		case "host":
 			f.host(b, s)
 		case "engine":
-			if engines++; engines > 1 {
-				f.problem(b.TypeRange, "put both into one", "there is a second engine block")
-			}
 			f.engine(b, &s.Engine)
+		case "artifacts":
+			f.artifacts(b, &s.S3)
 		case "notify":
 			f.notify(b, s)
 		case "attributor":
 			f.attributor(b, s)
 		case "cloud_event":
-			if events++; events > 1 {
-				f.problem(b.TypeRange, "put both into one", "there is a second cloud_event block")
-			}
 			f.cloudEvent(b, s)
 		}
 	}
@@ -219,6 +227,17 @@ func (f *serverFile) variables(s *Settings, wanted func(string) bool) {
 		{"HOLDFAST_STORE", &s.Store, checkStore},
 		{"HOLDFAST_DATA_DIR", &s.DataDir, notEmpty},
 		{"HOLDFAST_KEY", &s.Key, checkKey},
+		{"HOLDFAST_OLD_KEYS", nil, func(keys string) error {
+			old := strings.Split(keys, ",")
+			for i, key := range old {
+				old[i] = strings.TrimSpace(key)
+				if err := checkOldKey(old[i]); err != nil {
+					return err
+				}
+			}
+			s.OldKeys = old
+			return nil
+		}},
 		{"HOLDFAST_WORKERS", nil, func(n string) error {
 			workers, err := strconv.Atoi(n)
 			if err != nil || workers < 1 || workers > maxCount {
@@ -308,6 +327,13 @@ func checkStore(v string) error {
 func checkKey(v string) error {
 	if len(v) < 32 {
 		return hinted{errors.New("is shorter than 32 characters"), "make one with: openssl rand -hex 32"}
+	}
+	return nil
+}
+
+func checkOldKey(v string) error {
+	if err := checkKey(v); err != nil {
+		return hinted{fmt.Errorf("one %w", err), "leave out what was never a key"}
 	}
 	return nil
 }

@@ -162,7 +162,7 @@ var (
 	attributeLine = regexp.MustCompile(`^(\s*([A-Za-z_][A-Za-z0-9_-]*)\s*=\s*)`)
 	headerLine    = regexp.MustCompile(`^\s*[A-Za-z_]+(\s+"[^"]*")*\s*\{`)
 	// publicAttributes are those whose values may be shown.
-	publicAttributes = []string{"url", "listen", "store", "data_dir", "workers", "per_repository", "drift_checks", "events", "workspaces", "repositories", "regions", "role_arn", "timeout", "delay", "poll", "reconcile", "mode", "interval", "app_id", "ca_file", "exclude", "default_branch", "username", "ssh_key_file", "pass", "commands"}
+	publicAttributes = []string{"url", "listen", "store", "data_dir", "workers", "per_repository", "drift_checks", "events", "workspaces", "repositories", "regions", "role_arn", "timeout", "delay", "poll", "reconcile", "mode", "interval", "app_id", "ca_file", "exclude", "default_branch", "username", "ssh_key_file", "pass", "commands", "bucket", "prefix", "region", "endpoint", "kms_key", "path_style"}
 )
 
 // conceal takes out of a quoted line what may be a secret: the values of all
@@ -258,6 +258,14 @@ func (f *serverFile) secret(body *hclsyntax.Body, name string, to *string, check
 	}
 }
 
+// secrets is texts, with the variables that they come from kept from engines.
+func (f *serverFile) secrets(body *hclsyntax.Body, name string, to *[]string, check func(string) error) {
+	f.texts(body, name, to, check)
+	if _, ok := body.Attributes[name]; ok {
+		f.secretVariables = append(f.secretVariables, f.used...)
+	}
+}
+
 // texts reads a list of strings that pass check.
 func (f *serverFile) texts(body *hclsyntax.Body, name string, to *[]string, check func(string) error) {
 	v, rng, ok := f.value(body, name)
@@ -326,6 +334,19 @@ func (f *serverFile) count(body *hclsyntax.Body, name string, to *int) {
 		}
 	}
 	f.problem(rng, fmt.Sprintf("write %s = 4", name), "%s has to be a whole number from 1 to %d", name, maxCount)
+}
+
+// boolean reads true or false.
+func (f *serverFile) boolean(body *hclsyntax.Body, name string, to *bool) {
+	v, rng, ok := f.value(body, name)
+	if !ok {
+		return
+	}
+	if v.Type() != cty.Bool {
+		f.problem(rng, fmt.Sprintf("write %s = true", name), "%s has to be true or false", name)
+		return
+	}
+	*to = v.True()
 }
 
 // duration reads a length of time.

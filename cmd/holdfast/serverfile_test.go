@@ -81,6 +81,12 @@ func describeSettings(path string, env map[string]string) string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "url %q\nlisten %q\nstore %q (%s)\ndata_dir %q\nworkers %d\nper_repository %d\nkey %q\ncommands %q\n", s.URL, s.Listen, s.Store, s.StorePath(), s.DataDir, s.Workers, s.PerRepository, s.Key, s.Commands)
+	if len(s.OldKeys) > 0 {
+		fmt.Fprintf(&b, "old_keys %q\n", s.OldKeys)
+	}
+	if s.S3.Bucket != "" {
+		fmt.Fprintf(&b, "s3 %+v\n", s.S3)
+	}
 	for _, h := range s.Hosts {
 		fmt.Fprintf(&b, "host %+v\n", h)
 	}
@@ -124,6 +130,7 @@ func TestSettingsFromVariables(t *testing.T) {
 		{name: "HOLDFAST_DATA_DIR", value: "/y", set: func(s *Settings) { s.DataDir = "/y" }},
 		{name: "HOLDFAST_WORKERS", value: "7", set: func(s *Settings) { s.Workers = 7 }},
 		{name: "HOLDFAST_KEY", value: strings.Repeat("k", 32), set: func(s *Settings) { s.Key = strings.Repeat("k", 32) }},
+		{name: "HOLDFAST_OLD_KEYS", value: strings.Repeat("k", 32) + ", " + strings.Repeat("l", 32), set: func(s *Settings) { s.OldKeys = []string{strings.Repeat("k", 32), strings.Repeat("l", 32)} }},
 		{name: "XDG_DATA_HOME", value: "/data", set: func(s *Settings) { s.DataDir = "/data/holdfast" }},
 		{name: "XDG_DATA_HOME", value: "relative", set: func(*Settings) {}},
 		{name: "HOLDFAST_URL", value: "", set: func(*Settings) {}},
@@ -134,6 +141,7 @@ func TestSettingsFromVariables(t *testing.T) {
 		{name: "HOLDFAST_WORKERS", value: "many", err: "HOLDFAST_WORKERS"},
 		{name: "HOLDFAST_WORKERS", value: "0", err: "HOLDFAST_WORKERS"},
 		{name: "HOLDFAST_KEY", value: "s3cr3t", err: "HOLDFAST_KEY: is shorter than 32 characters"},
+		{name: "HOLDFAST_OLD_KEYS", value: strings.Repeat("k", 32) + ",s3cr3t", err: "HOLDFAST_OLD_KEYS: one is shorter than 32 characters"},
 		{name: "HOME", value: "", err: "no home directory"},
 	} {
 		s, err := LoadSettings("", lookup(map[string]string{"HOME": "/home/x", tc.name: tc.value}))

@@ -6,18 +6,22 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
+	"holdfast/aws"
 	"holdfast/runner/terraform"
 	"holdfast/store"
 	"holdfast/store/sqlite"
 )
 
-// openStore opens the store that the settings name, with its artifacts sealed
-// under the server's key.
-func openStore(ctx context.Context, s Settings) (*store.Store, []byte, error) {
+// openStore opens the store that the settings name, with its artifacts where they
+// want them, sealed under the server's key. It also returns the key that plans
+// are compared by.
+func openStore(ctx context.Context, s Settings, logger *slog.Logger) (*store.Store, []byte, error) {
 	key, err := masterKey(s)
 	if err != nil {
 		return nil, nil, err
@@ -26,8 +30,69 @@ func openStore(ctx context.Context, s Settings) (*store.Store, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	st.Artifacts = store.Sealed(st.Artifacts, store.DeriveKey(key, "artifacts"))
-	return st, key, nil
+	digestKey, err := openDigestKey(ctx, st, s, key)
+	if err == nil {
+		err = openArtifacts(ctx, st, s, key, logger)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, st.Close())
+	}
+	return st, digestKey, nil
+}
+
+// keysFor derives the keys for a purpose: the server's own first, then the old
+// ones.
+func (s Settings) keysFor(purpose string, key []byte) [][]byte {
+	all := [][]byte{store.DeriveKey(key, purpose)}
+	for _, old := range s.OldKeys {
+		all = append(all, store.DeriveKey([]byte(old), purpose))
+	}
+	return all
+}
+
+// openDigestKey returns the key that plans are compared by. It stays what it was
+// at the first start, whatever becomes of the server's key: else every plan that
+// was reviewed would compare as changed. Opening it also finds out whether the
+// server's key is the right one, before anything is sealed with it.
+func openDigestKey(ctx context.Context, st *store.Store, s Settings, key []byte) ([]byte, error) {
+	digestKey, err := st.Secret(ctx, "digests", store.DeriveKey(key, "plan digests"), s.keysFor("secrets", key)...)
+	if errors.Is(err, store.ErrWrongKey) {
+		return nil, hinted{fmt.Errorf("the server's key is not the one of this store: %w", err),
+			`start with the key that the store was used with (key, HOLDFAST_KEY, or the file "key" in the data directory), or name that one in old_keys (HOLDFAST_OLD_KEYS)`}
+	}
+	return digestKey, err
+}
+
+// openArtifacts puts the store's artifacts where the settings want them.
+func openArtifacts(ctx context.Context, st *store.Store, s Settings, key []byte, logger *slog.Logger) error {
+	if s.S3.Bucket != "" {
+		bucket, err := openBucket(ctx, s.S3, logger)
+		if err != nil {
+			return hinted{fmt.Errorf("artifacts: %w", err), hintOf(err)}
+		}
+		st.Artifacts = store.Offloaded(st.Artifacts, bucket)
+	}
+	keys := s.keysFor("artifacts", key)
+	st.Artifacts = store.Sealed(st.Artifacts, keys[0], keys[1:]...)
+	return nil
+}
+
+// openBucket opens the bucket for plans and tries it, for half a minute at most.
+// What a person has to change is an error. What may go away is only logged:
+// events are taken and kept while the bucket does not answer.
+func openBucket(ctx context.Context, c aws.S3Config, logger *slog.Logger) (*aws.S3, error) {
+	bucket, err := aws.NewS3(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	trial, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if err := bucket.Check(trial); errors.As(err, new(*aws.AccessError)) || ctx.Err() != nil {
+		return nil, err
+	} else if err != nil {
+		logger.Warn("artifacts cannot be stored now", "error", err)
+	}
+	return bucket, nil
 }
 
 // masterKey returns the key that all others are derived from: the settings'
