@@ -66,7 +66,8 @@ type Job struct {
 	// RunsOn are the labels that a worker must have to be given the job, sorted;
 	// none means any worker. The jobs of one Group should need the same: one
 	// that no worker may take holds up its group. Enqueuing a Key again takes
-	// the newer RunsOn, except for an attempt that is running.
+	// the newer RunsOn; for a job that is running only with Again, and from its
+	// next attempt on.
 	RunsOn []string `json:"runs_on,omitempty"`
 	// Priority defaults to PriorityInteractive.
 	Priority Priority `json:"priority"`

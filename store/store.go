@@ -45,7 +45,8 @@ type Store struct {
 
 // Item is one thing of a store, on its way to another. One of the fields is
 // set. Loading an item twice is as good as once, so that a move that was cut
-// off can be made again.
+// off can be made again: it replaces what has its ID or key. Audit entries are
+// never changed.
 type Item struct {
 	// Job is an unfinished job, with all that the queue owns of it. One that
 	// runs is loaded as waiting, from RunAt on: its worker is gone. Jobs come

@@ -71,12 +71,12 @@ func (m *Memory) enqueue(j queue.Job) queue.Job {
 		case e.State == queue.StateRunning && !j.Again && !e.Canceled:
 			return e.Job
 		case e.State == queue.StateRunning:
-			e.rerun, e.patience = true, min(e.patience, patience)
+			e.rerun, e.patience, e.RunsOn = true, min(e.patience, patience), j.RunsOn
 		case e.State == queue.StateDead:
 			e.State, e.Attempt, e.Canceled = queue.StateWaiting, 0, false
-			e.RunAt, e.OverdueAt, e.patience = j.RunAt, j.OverdueAt, patience
+			e.RunAt, e.OverdueAt, e.patience, e.RunsOn = j.RunAt, j.OverdueAt, patience, j.RunsOn
 		default:
-			e.Canceled, e.patience = false, min(e.patience, patience)
+			e.Canceled, e.patience, e.RunsOn = false, min(e.patience, patience), j.RunsOn
 			e.RunAt, e.OverdueAt = earlier(e.RunAt, j.RunAt), earlier(e.OverdueAt, j.OverdueAt)
 		}
 		e.Priority = max(e.Priority, j.Priority)
@@ -140,7 +140,7 @@ func (m *Memory) first(now time.Time, c queue.Claim) *entry {
 		case e.State == queue.StateRunning:
 			busy[e.Group] = true
 			running[e.Limit]++
-			if !e.LeaseEnd.After(now) {
+			if !e.LeaseEnd.After(now) && c.Serves(e.Pool()) {
 				free = append(free, e) // has its place in group and bucket already
 			}
 		case e.State != queue.StateWaiting || e.RunAt.After(now):
@@ -152,7 +152,7 @@ func (m *Memory) first(now time.Time, c queue.Claim) *entry {
 	for _, e := range m.jobs {
 		head := e.Group == "" && e.State == queue.StateWaiting && !e.RunAt.After(now) ||
 			e.Group != "" && groups[e.Group] == e && !busy[e.Group]
-		if head && fits(e) {
+		if head && fits(e) && c.Serves(e.Pool()) {
 			free = append(free, e)
 		}
 	}
@@ -308,6 +308,24 @@ func (m *Memory) List(_ context.Context, f queue.Filter) ([]queue.Job, error) {
 	}
 	if limit := cmp.Or(max(0, f.Limit), 1000); len(out) > limit {
 		out = out[:limit]
+	}
+	return out, nil
+}
+
+// Counts is store.Store.Counts.
+func (m *Memory) Counts(context.Context) ([]queue.Count, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail != nil {
+		return nil, m.fail
+	}
+	var out []queue.Count
+	for _, e := range m.jobs {
+		i := slices.IndexFunc(out, func(c queue.Count) bool { return c.Kind == e.Kind && c.State == e.State })
+		if i < 0 {
+			i, out = len(out), append(out, queue.Count{Kind: e.Kind, State: e.State})
+		}
+		out[i].N++
 	}
 	return out, nil
 }

@@ -10,9 +10,14 @@ import (
 	"holdfast/queue"
 )
 
-// RunQueue tests a queue. open returns two handles on one empty queue, closed
-// with the test.
-func RunQueue(t *testing.T, open func(t *testing.T) (a, b queue.Driver)) {
+// Queue is a queue under test.
+type Queue struct {
+	A, B   queue.Driver // two handles on it
+	Counts func(context.Context) ([]queue.Count, error)
+}
+
+// RunQueue tests a queue. open returns an empty one, closed with the test.
+func RunQueue(t *testing.T, open func(t *testing.T) Queue) {
 	t.Helper()
 	for name, test := range map[string]func(*suite){
 		"RoundTrip":         (*suite).roundTrip,
@@ -44,6 +49,15 @@ func RunQueue(t *testing.T, open func(t *testing.T) (a, b queue.Driver)) {
 		"Limits":            (*suite).limits,
 		"PerLimitExpired":   (*suite).perLimitExpired,
 		"PerLimitHead":      (*suite).perLimitHead,
+		"RunsOn":            (*suite).runsOn,
+		"RunsOnOrder":       (*suite).runsOnOrder,
+		"RunsOnGroup":       (*suite).runsOnGroup,
+		"RunsOnLimit":       (*suite).runsOnLimit,
+		"RunsOnExpired":     (*suite).runsOnExpired,
+		"RunsOnKey":         (*suite).runsOnKey,
+		"RunsOnAgain":       (*suite).runsOnAgain,
+		"RunsOnMoved":       (*suite).runsOnMoved,
+		"Counts":            (*suite).counts,
 		"List":              (*suite).list,
 		"Tokens":            (*suite).tokens,
 		"Hostile":           (*suite).hostile,
@@ -52,15 +66,14 @@ func RunQueue(t *testing.T, open func(t *testing.T) (a, b queue.Driver)) {
 		"ConcurrentExpired": (*suite).concurrentExpired,
 	} {
 		t.Run(name, func(t *testing.T) {
-			a, b := open(t)
-			test(&suite{T: t, q: a, other: b})
+			q := open(t)
+			test(&suite{T: t, q: q.A, other: q.B, count: q.Counts})
 		})
 	}
 	t.Run("Model", func(t *testing.T) {
 		for seed := range uint64(6) {
 			t.Run(fmt.Sprint(seed), func(t *testing.T) {
-				a, b := open(t)
-				runModel(t, seed, a, b)
+				runModel(t, seed, open(t))
 			})
 		}
 	})
@@ -70,6 +83,7 @@ func RunQueue(t *testing.T, open func(t *testing.T) (a, b queue.Driver)) {
 type suite struct {
 	*testing.T
 	q, other queue.Driver
+	count    func(context.Context) ([]queue.Count, error)
 	ids      int
 }
 
@@ -166,7 +180,7 @@ func (s *suite) claims(what string, now time.Time, most int, want ...string) []q
 
 func (s *suite) roundTrip() {
 	j := queue.Job{
-		Kind: "plan", Group: "g", Key: "k", Again: true, Limit: "l", Priority: queue.PriorityApply, RunAt: at(time.Second),
+		Kind: "plan", Group: "g", Key: "k", Again: true, Limit: "l", RunsOn: []string{"arm64", "prod.eu"}, Priority: queue.PriorityApply, RunAt: at(time.Second),
 		Payload: json.RawMessage(`{"a": [1, "<ü>"]}`), ID: "id-1", EnqueuedAt: start, OverdueAt: at(time.Minute),
 	}
 	want := j
@@ -178,8 +192,9 @@ func (s *suite) roundTrip() {
 	equal(s.T, "stored", stored, []queue.Job{want})
 	equal(s.T, "listed", s.all(), []queue.Job{want})
 
-	s.claims("claimed too early", start, 5)
-	got := s.claimWith(at(2*time.Second), queue.Claim{Max: 5})
+	c := queue.Claim{Max: 5, Labels: []string{"prod.eu", "arm64", "fast"}}
+	equal(s.T, "claimed too early", len(s.claimWith(start, c)), 0)
+	got := s.claimWith(at(2*time.Second), c)
 	want.State, want.Attempt, want.Worker, want.LeaseEnd = queue.StateRunning, 1, "worker", at(2*time.Second+lease)
 	if len(got) != 1 || got[0].Token <= 0 {
 		s.Fatalf("claimed %+v", got)
@@ -222,19 +237,6 @@ func (s *suite) overdueInGroup() {
 	j := s.claims("in a group priority decides, also over what is overdue", at(2*time.Minute), 10, id[1])
 	s.end(at(2*time.Minute), j[0], queue.Outcome{Done: true})
 	s.claims("then the other", at(2*time.Minute), 10, id[0])
-}
-
-func (s *suite) overdueBehindItsCap() {
-	id := s.add(
-		queue.Job{Limit: "drift", Priority: queue.PriorityDrift},
-		queue.Job{Group: "g", Limit: "drift", Priority: queue.PriorityDrift, OverdueAt: at(time.Minute)},
-		queue.Job{Group: "g", Limit: "repo", Priority: queue.PriorityInteractive})
-	c := queue.Claim{Max: 10, Limits: map[string]int{"drift": 1}}
-	jobs := s.claimWith(start, c)
-	equal(s.T, "a check, and what goes before the other in its group", ids(jobs), []string{id[2], id[0]})
-	s.end(start, jobs[0], queue.Outcome{Done: true})
-	next := s.add(queue.Job{Group: "g", Limit: "repo", Priority: queue.PriorityInteractive})
-	equal(s.T, "the overdue check waits for room, and keeps nobody waiting", ids(s.claimWith(at(time.Hour), queue.Claim{Max: 10, Limits: map[string]int{"drift": 1}, Lease: lease})), append(next, id[0]))
 }
 
 func (s *suite) overdueAgain() {
@@ -401,51 +403,6 @@ func (s *suite) retry() {
 	j := s.one(now)
 	got := must[queue.Job](s.T)(s.q.Control(s.Context(), now, j.ID, queue.ActionRetry))
 	equal(s.T, "a running one is left alone", got, j)
-}
-
-func (s *suite) perLimit() {
-	id := s.add(queue.Job{Limit: "a"}, queue.Job{Limit: "a"}, queue.Job{Limit: "a"}, queue.Job{Limit: "b", Priority: queue.PriorityDrift}, queue.Job{Priority: queue.PriorityDrift})
-	c := queue.Claim{Max: 10, PerLimit: 2}
-	jobs := s.claimWith(start, c)
-	equal(s.T, "two of a", ids(jobs), []string{id[0], id[1], id[3], id[4]})
-	equal(s.T, "a is full", len(s.claimWith(start, c)), 0)
-	s.end(start, jobs[0], queue.Outcome{RunAt: start})
-	equal(s.T, "room for one", ids(s.claimWith(start, c)), []string{id[0]})
-	equal(s.T, "without a cap", ids(s.claimWith(start, queue.Claim{Max: 10})), []string{id[2]})
-}
-
-func (s *suite) limits() {
-	id := s.add(queue.Job{Limit: "a"}, queue.Job{Limit: "a"}, queue.Job{Limit: "drift"}, queue.Job{Limit: "drift"}, queue.Job{Limit: "drift"}, queue.Job{Limit: "free"}, queue.Job{Limit: "free"})
-	c := queue.Claim{Max: 10, PerLimit: 1, Limits: map[string]int{"drift": 2, "free": 0}}
-	jobs := s.claimWith(start, c)
-	equal(s.T, "one of a, two checks, and all of the free ones", ids(jobs), []string{id[0], id[2], id[3], id[5], id[6]})
-	s.end(start, jobs[1], queue.Outcome{Done: true})
-	equal(s.T, "room for one check", ids(s.claimWith(start, c)), []string{id[4]})
-}
-
-func (s *suite) perLimitExpired() {
-	id := s.add(queue.Job{Limit: "a", Priority: queue.PriorityDrift}, queue.Job{Limit: "a", Priority: queue.PriorityDrift})
-	s.claim(start, 10)
-	late := s.add(queue.Job{Limit: "a", Priority: queue.PriorityApply})
-	now := at(lease)
-	jobs := s.claimWith(now, queue.Claim{Max: 10, PerLimit: 1})
-	equal(s.T, "expired jobs keep their place, and only theirs", ids(jobs), id)
-	s.end(now, jobs[0], queue.Outcome{Done: true})
-	equal(s.T, "still one running", len(s.claimWith(now, queue.Claim{Max: 10, PerLimit: 1})), 0)
-	s.end(now, jobs[1], queue.Outcome{Done: true})
-	equal(s.T, "room", ids(s.claimWith(now, queue.Claim{Max: 10, PerLimit: 1})), late)
-}
-
-func (s *suite) perLimitHead() {
-	id := s.add(queue.Job{Limit: "a"}, queue.Job{Group: "g", Limit: "a", Priority: queue.PriorityApply},
-		queue.Job{Group: "g", Limit: "b"}, queue.Job{Limit: "b", Priority: queue.PriorityDrift})
-	c := queue.Claim{Max: 10, PerLimit: 1}
-	jobs := s.claimWith(start, c)
-	equal(s.T, "the first of each bucket", ids(jobs), []string{id[1], id[3]})
-	s.end(start, jobs[1], queue.Outcome{Done: true})
-	equal(s.T, "the group is busy", len(s.claimWith(start, c)), 0)
-	s.end(start, jobs[0], queue.Outcome{Done: true})
-	equal(s.T, "both", ids(s.claimWith(start, c)), []string{id[0], id[2]})
 }
 
 func (s *suite) list() {

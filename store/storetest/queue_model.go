@@ -26,6 +26,7 @@ type model struct {
 	ctx   context.Context
 	now   time.Time
 	q     [2]queue.Driver // the backend's handles
+	count func(context.Context) ([]queue.Count, error)
 	m     *queuetest.Memory
 	n     int
 	token int64
@@ -35,8 +36,8 @@ type model struct {
 	log    []string
 }
 
-func runModel(t *testing.T, seed uint64, a, b queue.Driver) {
-	m := &model{t: t, r: rand.New(rand.NewPCG(seed, 1)), ctx: t.Context(), now: start, q: [2]queue.Driver{a, b}, m: &queuetest.Memory{}}
+func runModel(t *testing.T, seed uint64, q Queue) {
+	m := &model{t: t, r: rand.New(rand.NewPCG(seed, 1)), ctx: t.Context(), now: start, q: [2]queue.Driver{q.A, q.B}, count: q.Counts, m: &queuetest.Memory{}}
 	for range modelSteps {
 		switch p := m.r.IntN(100); {
 		case p < 30:
@@ -86,10 +87,11 @@ func (m *model) enqueue() {
 	for range 1 + m.r.IntN(3) {
 		m.n++
 		j := queue.Job{
-			ID: fmt.Sprintf("m-%05d", m.n), Kind: "m",
+			ID: fmt.Sprintf("m-%05d", m.n), Kind: pick(m.r, "m", "n"),
 			Group:    pick(m.r, "", "", "a", "b", "c"),
 			Key:      pick(m.r, "", "", "", "k1", "k2", "k3"),
 			Limit:    pick(m.r, "", "x", "x", "y"),
+			RunsOn:   pick(m.r, nil, nil, []string{"a"}, []string{"a", "b"}),
 			Again:    m.r.IntN(2) == 0,
 			Priority: pick(m.r, queue.PriorityDrift, queue.PriorityReplan, queue.PriorityInteractive, queue.PriorityApply),
 			RunAt:    m.now.Add(pick[time.Duration](m.r, 0, 0, 0, 10, 30) * time.Second), EnqueuedAt: m.now,
@@ -104,7 +106,8 @@ func (m *model) enqueue() {
 }
 
 func (m *model) claim() {
-	c := queue.Claim{Worker: fmt.Sprint("w", m.r.IntN(3)), Lease: 30 * time.Second, Max: m.r.IntN(5), PerLimit: pick(m.r, 0, 2, 2)}
+	c := queue.Claim{Worker: fmt.Sprint("w", m.r.IntN(3)), Lease: 30 * time.Second, Max: m.r.IntN(5), PerLimit: pick(m.r, 0, 2, 2),
+		Labels: pick(m.r, nil, []string{"a"}, []string{"b"}, []string{"b", "a", "c"}, []string{"a", "b"})}
 	m.did("claim %+v", c)
 	got, gotErr := m.driver().Claim(m.ctx, m.now, c)
 	want, wantErr := m.m.Claim(m.ctx, m.now, c)
@@ -167,4 +170,23 @@ func (m *model) list() {
 	got, gotErr := m.driver().List(m.ctx, queue.Filter{})
 	want, wantErr := m.m.List(m.ctx, queue.Filter{})
 	m.same("List", got, want, gotErr, wantErr)
+	gotCounts, gotErr := m.count(m.ctx)
+	wantCounts, wantErr := m.m.Counts(m.ctx)
+	m.same("Counts", counted(m.t, gotCounts), counted(m.t, wantCounts), gotErr, wantErr)
+}
+
+// counted returns counts for comparing: in no order, and without those of 0.
+func counted(t *testing.T, counts []queue.Count) map[queue.Count]int {
+	t.Helper()
+	out := map[queue.Count]int{}
+	for _, c := range counts {
+		of := queue.Count{Kind: c.Kind, State: c.State}
+		if _, twice := out[of]; twice {
+			t.Fatalf("%s jobs of kind %s are counted twice", c.State, c.Kind)
+		}
+		if c.N != 0 {
+			out[of] = c.N
+		}
+	}
+	return out
 }

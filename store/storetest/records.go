@@ -38,6 +38,7 @@ func testRuns(t *testing.T, open Open) {
 
 	testRunUpdate(t, a, b, want)
 	testRunList(t, a, b)
+	testRunDelete(t, a, b)
 	testRunRace(t, a, b)
 }
 
@@ -93,6 +94,10 @@ func testRunList(t *testing.T, a, b store.Runs) {
 		{store.RunFilter{Repository: repository, States: []store.State{store.Failed, store.Running}}, []string{"14", "13"}},
 		{store.RunFilter{Repository: repository, Before: "13"}, []string{"12", "11", "10"}},
 		{store.RunFilter{Repository: repository, Before: "13", Limit: 2}, []string{"12", "11"}},
+		{store.RunFilter{Repository: repository, After: "12"}, []string{"14", "13"}},
+		{store.RunFilter{Repository: repository, After: "10", Before: "14", Limit: 2}, []string{"13", "12"}},
+		{store.RunFilter{After: "12", Kind: store.KindDrift, States: []store.State{store.Applied}}, []string{"15"}},
+		{store.RunFilter{After: "15"}, []string{}},
 		{store.RunFilter{States: []store.State{store.Superseded}}, []string{}},
 		{store.RunFilter{Limit: 1}, []string{"15"}},
 	} {
@@ -102,6 +107,30 @@ func testRunList(t *testing.T, a, b store.Runs) {
 		}
 		equal(t, fmt.Sprintf("%+v", c.f), got, c.want)
 	}
+}
+
+// testRunDelete deletes some of the runs that testRunList made.
+func testRunDelete(t *testing.T, a, b store.Runs) {
+	is(t, "Delete", a.Delete(t.Context(), "10", "12", "nobody"), nil)
+	is(t, "Delete once more", b.Delete(t.Context(), "10"), nil)
+	is(t, "Delete of none", b.Delete(t.Context()), nil)
+	_, err := b.Get(t.Context(), "10")
+	is(t, "Get of what was deleted", err, store.ErrNotFound)
+	_, err = b.Update(t.Context(), start, store.Run{ID: "10", Version: 1})
+	is(t, "Update of what was deleted", err, store.ErrNotFound)
+	for _, f := range []store.RunFilter{{Repository: "host/o/list", PullRequest: 1}, {Repository: "host/o/list", Workspace: "other"}, {Before: "13", After: "10"}} {
+		got := []string{}
+		for _, r := range must[[]store.Run](t)(b.List(t.Context(), f)) {
+			got = append(got, r.ID)
+		}
+		equal(t, fmt.Sprintf("%+v", f), got, []string{"11"})
+	}
+	r, created, err := b.Create(t.Context(), at(time.Hour), store.Run{ID: "20", Key: "list/0", State: store.Applied})
+	is(t, "Create of the key of a deleted run", err, nil)
+	equal(t, "a new one", []any{created, r.ID, r.Version}, []any{true, "20", int64(1)})
+	_, created, err = a.Create(t.Context(), start, store.Run{ID: "12", Key: "list/2", State: store.Applied})
+	is(t, "Create with the ID of a deleted run", err, nil)
+	equal(t, "created", created, true)
 }
 
 // testRunRace has many create the same run and then change it.

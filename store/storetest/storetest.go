@@ -19,7 +19,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"holdfast/lock"
-	"holdfast/queue"
 	"holdfast/store"
 )
 
@@ -27,14 +26,15 @@ import (
 // one, also after all of them were closed. The suite closes what it opens.
 type Open func(ctx context.Context) (*store.Store, error)
 
-// Run tests a backend. fresh is called once per test and returns the Open of
-// an empty store.
+// Run tests a backend. fresh returns the Open of an empty store, of another one
+// at each call.
 func Run(t *testing.T, fresh func(t *testing.T) Open) {
 	t.Helper()
 	t.Run("Queue", func(t *testing.T) {
-		RunQueue(t, func(t *testing.T) (a, b queue.Driver) {
+		RunQueue(t, func(t *testing.T) Queue {
 			open := fresh(t)
-			return handle(t, open).Queue, handle(t, open).Queue
+			a, b := handle(t, open), handle(t, open)
+			return Queue{A: a.Queue, B: b.Queue, Counts: b.Counts}
 		})
 	})
 	t.Run("Locks", func(t *testing.T) {
@@ -56,6 +56,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Open) {
 	} {
 		t.Run(name, func(t *testing.T) { test(t, fresh(t)) })
 	}
+	t.Run("Move", func(t *testing.T) { testMove(t, fresh(t), fresh(t)) })
 }
 
 // start is the time at which every test begins. Backends never look at a clock
