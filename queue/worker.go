@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -244,6 +246,18 @@ func (w *Worker) report(ctx context.Context, what string, err error) {
 		w.config.Logger.ErrorContext(ctx, what, "worker", w.config.Name, "error", err)
 	}
 	w.trouble = now
+}
+
+// Running returns the jobs that are carried out now, oldest first.
+func (w *Worker) Running() []Job {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	jobs := make([]Job, 0, len(w.running))
+	for _, e := range w.running {
+		jobs = append(jobs, e.job)
+	}
+	slices.SortFunc(jobs, func(a, b Job) int { return strings.Compare(a.ID, b.ID) })
+	return jobs
 }
 
 func (w *Worker) count() int {

@@ -16,7 +16,11 @@ import (
 
 // newRun stores a run, or returns the run that has its key already.
 func (r *Runner) newRun(ctx context.Context, run store.Run, in runPayload) (store.Run, error) {
-	run.ID, run.State = ulid.Make().String(), store.Queued
+	id, err := ulid.New(ulid.Timestamp(r.Clock()), r.entropy)
+	if err != nil {
+		return run, fmt.Errorf("make an ID: %w", err)
+	}
+	run.ID, run.State = id.String(), store.Queued
 	run.Workspace, run.Inputs = in.Workspace.Name, in.Inputs
 	var err error
 	if run.Result, err = withOrder(run.Result, in); err != nil {

@@ -391,7 +391,7 @@ func (r *Runner) planFor(ctx context.Context, pr vcs.PullRequest, old pullRecord
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return run, false, err
 		}
-		if err == nil && !asked && run.Inputs == in.Inputs && reusable(run.State) {
+		if err == nil && !asked && run.Inputs == in.Inputs && reusable(run) {
 			// Queue it again all the same: its job may have been lost between
 			// two steps of an earlier attempt, and has a key.
 			return run, !run.State.Ended(), nil
@@ -412,8 +412,9 @@ func (r *Runner) planFor(ctx context.Context, pr vcs.PullRequest, old pullRecord
 	for n := 1; ; n++ {
 		next.Key = fmt.Sprintf("%s/%d", key, n)
 		run, err := r.newRun(ctx, next, in)
-		// A branch may be pushed back to a commit whose plan was superseded.
-		if err != nil || (run.State != store.Superseded && run.State != store.Canceled) {
+		// A branch may be pushed back to a commit whose plan was superseded, or
+		// removed by its age.
+		if err != nil || (run.State != store.Superseded && run.State != store.Canceled && !artifactsRemoved(run)) {
 			return run, !run.State.Ended(), err
 		}
 	}
@@ -432,9 +433,13 @@ func placeOf(run store.Run) (json.RawMessage, error) {
 	return json.Marshal(Result{Since: result.Since})
 }
 
-// reusable reports whether a plan in this state stands for the same inputs.
-func reusable(s store.State) bool {
-	return s == store.Queued || s == store.Running || s == store.Planned || s == store.NoChanges
+// reusable reports whether a plan stands for the same inputs.
+func reusable(run store.Run) bool {
+	switch run.State {
+	case store.Queued, store.Running, store.Planned, store.NoChanges:
+		return !artifactsRemoved(run) // of a pull request that was closed for long
+	}
+	return false
 }
 
 // closed ends the plans of a pull request that was closed without a merge, and

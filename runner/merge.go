@@ -175,6 +175,9 @@ func (r *Runner) applyFor(ctx context.Context, pr vcs.PullRequest, c mergedConfi
 		// It has its run already; an answer to a command must not be undone by
 		// the next event.
 		run, err := r.Store.Runs.Get(ctx, pw.Apply)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil // removed by its age: it was over long ago
+		}
 		if err != nil || run.Commit == pr.MergeSHA && run.State != store.Queued {
 			return err
 		}
@@ -280,6 +283,9 @@ func (r *Runner) applyAgain(ctx context.Context, ask command, pw pullWorkspace) 
 		return nil, nil
 	}
 	run, err := r.Store.Runs.Get(ctx, pw.Apply)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -48,6 +48,9 @@ func (r *Runner) handleReport(ctx context.Context, job queue.Job) error {
 	if rec.Head == "" {
 		return nil
 	}
+	if old, err := r.tooOld(ctx, rec); err != nil || old {
+		return err
+	}
 	report, err := r.pullReport(ctx, in.Repository, in.Number, rec)
 	if err != nil {
 		return err
@@ -113,6 +116,10 @@ func (r *Runner) workspaceReport(ctx context.Context, repo vcs.Repository, rec p
 		return w, nil
 	}
 	run, err := r.Store.Runs.Get(ctx, w.RunID)
+	if errors.Is(err, store.ErrNotFound) {
+		w.RunID, w.State, w.Notes = "", string(store.NoChanges), []string{"Its run was over long ago, and Holdfast does not keep it any more."}
+		return w, nil
+	}
 	if err != nil {
 		return w, fmt.Errorf("run %s of %s: %w", w.RunID, pw.Name, err)
 	}
@@ -126,6 +133,9 @@ func (r *Runner) workspaceReport(ctx context.Context, repo vcs.Repository, rec p
 		run.State = store.Queued // it only looks whether its time has come
 	}
 	w.State, w.Step, w.Error, w.Notes = string(run.State), run.Step, run.Error, result.Notes
+	if !result.Removed.IsZero() {
+		w.Notes = append(w.Notes, removedNote(run, result))
+	}
 	if w.Plan, err = r.loadPlan(ctx, run.ID); err != nil {
 		return w, err
 	}

@@ -31,6 +31,7 @@
 //	repositories.go  which repositories are served
 //	schedule.go   queues the drift checks that are due
 //	asked.go      queues those that somebody asks for
+//	retain.go     removes what is old; needed.go keeps what somebody still reads
 //
 // Every step is written so that doing it twice is the same as doing it once:
 // a job may be killed anywhere and is then delivered again.
@@ -38,13 +39,17 @@ package runner
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/oklog/ulid/v2"
 
 	"holdfast/lock"
 	"holdfast/queue"
@@ -126,6 +131,11 @@ type Config struct {
 	// NotifyDelay gathers what happens at once into one message. Defaults to 30
 	// seconds.
 	NotifyDelay time.Duration
+	// Retention is for how long runs are kept. Defaults to for ever.
+	Retention Retention
+	// Removed is told of each thing that is removed by age: the "artifacts" of a
+	// run, one of the "checks" that found nothing, or another of the "runs".
+	Removed func(what string)
 	// Commands are those of the commands that are off by default which comments
 	// may use: "import", "state rm".
 	Commands []string
@@ -174,6 +184,9 @@ func (c Config) WithDefaults() Config {
 	if c.NotifyDelay == 0 {
 		c.NotifyDelay = notifyDelay
 	}
+	if c.Removed == nil {
+		c.Removed = func(string) {}
+	}
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
@@ -201,6 +214,8 @@ type Runner struct {
 	// has the workspaces whose check failed here and is tried again.
 	described chan struct{}
 	failed    chan failedCheck
+	// entropy makes the IDs of one millisecond sort as they were made.
+	entropy io.Reader
 }
 
 // host is a host with its optional capabilities; nil where it lacks one.
@@ -230,7 +245,7 @@ func New(c Config) (*Runner, error) {
 	if len(c.DigestKey) < 32 {
 		return nil, errors.New("the digest key is shorter than 32 bytes")
 	}
-	r := &Runner{Config: c, hosts: map[string]host{}, repositories: map[vcs.Repository]Repository{}, configs: map[string]*workspaces.Config{}, waiting: map[string]time.Time{}, swept: map[vcs.Repository]time.Time{}, described: make(chan struct{}, 1), failed: make(chan failedCheck, 1000)}
+	r := &Runner{Config: c, hosts: map[string]host{}, repositories: map[vcs.Repository]Repository{}, configs: map[string]*workspaces.Config{}, waiting: map[string]time.Time{}, swept: map[vcs.Repository]time.Time{}, described: make(chan struct{}, 1), failed: make(chan failedCheck, 1000), entropy: &ulid.LockedMonotonicReader{MonotonicReader: ulid.Monotonic(rand.Reader, 0)}}
 	for name, h := range c.Hosts {
 		x := host{Host: h}
 		x.comments, _ = h.(vcs.Comments)
@@ -275,6 +290,7 @@ func (r *Runner) Handlers() map[string]queue.Handler {
 		JobPropose:   r.handlePropose,
 		JobAttribute: r.handleAttribute,
 		JobNotify:    r.handleNotify,
+		JobRetain:    r.handleRetain,
 		JobPlan:      r.handleRun(r.plan),
 		JobApply:     r.handleRun(r.apply),
 		JobDrift:     r.handleRun(r.drift),
@@ -331,6 +347,8 @@ type Result struct {
 	Lines map[string]terraform.Line `json:"lines,omitempty"`
 	// Init is set where the engine had to be initialised.
 	Init bool `json:"init,omitempty"`
+	// Removed is when the run's plan and log were removed by their age.
+	Removed time.Time `json:"removed,omitzero"`
 }
 
 // The artifacts of a run, as the keys under which they are stored.

@@ -69,6 +69,7 @@ func (r *Runner) ScheduleDue(ctx context.Context) error {
 type scheduler struct {
 	*Runner
 	repositories map[vcs.Repository]*scheduled
+	swept        time.Time // the hour whose sweep is queued or done; see startRetain
 }
 
 // failedCheck is a workspace whose check failed, and when it is tried again.
@@ -109,6 +110,9 @@ type scheduled struct {
 // look queues what is due, and returns when something is due next.
 func (s *scheduler) look(ctx context.Context) (next time.Time, err error) {
 	now := s.Clock()
+	if err := s.startRetain(ctx, now); err != nil {
+		return next, err
+	}
 	all, err := s.all(ctx)
 	if err != nil {
 		return next, err
