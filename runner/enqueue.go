@@ -22,7 +22,6 @@ func (r *Runner) newRun(ctx context.Context, run store.Run, in runPayload) (stor
 	}
 	run.ID, run.State = id.String(), store.Queued
 	run.Workspace, run.Inputs = in.Workspace.Name, in.Inputs
-	var err error
 	if run.Result, err = withOrder(run.Result, in); err != nil {
 		return run, err
 	}

@@ -43,6 +43,14 @@ type Store struct {
 	Close func() error
 }
 
+// Now is the time by the store's Clock.
+func (s *Store) Now() time.Time {
+	if s.Clock == nil {
+		return time.Now()
+	}
+	return s.Clock()
+}
+
 // Item is one thing of a store, on its way to another. One of the fields is
 // set. Loading an item twice is as good as once, so that a move that was cut
 // off can be made again: it replaces what has its ID or key. Audit entries are

@@ -123,7 +123,7 @@ func ParseHCL(file string, src []byte) (*hclsyntax.Body, Problems) {
 // few.
 func Nearest(word string, candidates []string) string {
 	switch hint := near(word, candidates); {
-	case hint != "" || len(candidates) == 0 || len(candidates) > 20:
+	case hint != "" || len(candidates) == 0 || len(candidates) > 30:
 		return hint
 	default:
 		return "possible: " + quoted(candidates)

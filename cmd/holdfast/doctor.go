@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"slices"
@@ -17,7 +18,6 @@ import (
 
 	"holdfast/queue"
 	"holdfast/runner/terraform"
-	"holdfast/store/sqlite"
 	"holdfast/vcs"
 	"holdfast/vcs/git"
 )
@@ -250,18 +250,21 @@ func (d *doctor) serverAnswers(ctx context.Context, s Settings) {
 // store looks into the store and returns the repositories that are known there.
 func (d *doctor) store(ctx context.Context, s Settings) map[vcs.Repository]time.Time {
 	known := map[vcs.Repository]time.Time{}
-	if _, err := os.Stat(s.StorePath()); err != nil {
+	if _, err := os.Stat(s.StorePath()); err != nil && !s.Shared() {
 		d.warn("store", "there is none at "+s.StorePath()+" yet", "the server makes it when it first starts")
 		return known
 	}
-	if s.Key == "" {
+	if _, err := masterKey(s); s.Shared() && err != nil {
+		d.fail("key", err, hintOf(err))
+	}
+	if s.Key == "" && !s.Shared() {
 		if _, err := os.Stat(s.DataDir + "/key"); err != nil {
 			d.fail("key", fmt.Errorf("the server's key is missing: %w", err), `restore the file "key" from the backup, or set HOLDFAST_KEY`)
 		}
 	}
-	st, err := sqlite.Open(ctx, s.StorePath())
+	st, err := openBackend(ctx, s, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
-		d.fail("store", err, "")
+		d.fail("store", err, hintOf(err))
 		return known
 	}
 	defer st.Close()
@@ -282,7 +285,7 @@ func (d *doctor) store(ctx context.Context, s Settings) map[vcs.Repository]time.
 	case len(dead) > 0:
 		d.warn("jobs", fmt.Sprintf("%s given up, the latest: %s: %s", count(len(dead), "job was", "jobs were"), dead[0].Key, oneLine(dead[0].LastError)), "")
 	default:
-		d.ok("store", s.StorePath())
+		d.ok("store", s.storeName())
 	}
 	return known
 }

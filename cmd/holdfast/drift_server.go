@@ -198,14 +198,14 @@ on the pages and in the tickets. A server that is not running checks when it is.
 			if err := namesMatch(names, known); err != nil {
 				return err
 			}
-			q := queue.New(st.Queue, queue.Config{})
+			q := queue.New(st.Queue, queue.Config{Clock: st.Clock})
 			for _, n := range names {
 				err := runner.AskForChecks(ctx, q, time.Time{}, vcs.Event{Repository: repo, Branch: n, Sender: whoAmI()})
 				if err != nil {
 					return err
 				}
 			}
-			err = st.Audit.Append(ctx, store.Entry{ID: ulid.Make().String(), At: time.Now(), Who: whoAmI(), Action: "drift", Repository: repo.String(), Why: strings.Join(names, ", ")})
+			err = st.Audit.Append(ctx, store.Entry{ID: ulid.Make().String(), At: st.Now(), Who: whoAmI(), Action: "drift", Repository: repo.String(), Why: strings.Join(names, ", ")})
 			if err != nil {
 				return fmt.Errorf("write audit trail: %w", err)
 			}

@@ -38,7 +38,7 @@ A single repository or workspace is held by a comment: holdfast hold 4h -w NAME`
 			return hinted{fmt.Errorf("%q is not a length of time for a hold", args[0]), "for example 90m, 4h or 2d; 90d at most"}
 		}
 		return withStore(&f, func(ctx context.Context, st *store.Store) error {
-			lease, err := lock.New(st.Locks, lock.Config{}).Acquire(ctx, runner.HoldEverything, runner.Holder(whoAmI(), why), length)
+			lease, err := lock.New(st.Locks, lock.Config{Clock: st.Clock}).Acquire(ctx, runner.HoldEverything, runner.Holder(whoAmI(), why), length)
 			if err != nil {
 				return fmt.Errorf("hold: %w", err)
 			}
@@ -61,7 +61,7 @@ func newRelease() *cobra.Command {
 	}
 	f.register(cmd)
 	cmd.RunE = withStore(&f, func(ctx context.Context, st *store.Store) error {
-		locker := lock.New(st.Locks, lock.Config{})
+		locker := lock.New(st.Locks, lock.Config{Clock: st.Clock})
 		leases, err := locker.List(ctx, string(runner.HoldEverything))
 		if err != nil {
 			return fmt.Errorf("list holds: %w", err)
@@ -85,7 +85,7 @@ func newRelease() *cobra.Command {
 
 // auditHold writes who froze the server, or ended that.
 func auditHold(ctx context.Context, st *store.Store, action, why string) error {
-	err := st.Audit.Append(ctx, store.Entry{ID: ulid.Make().String(), At: time.Now(), Who: whoAmI(), Action: action, Why: why})
+	err := st.Audit.Append(ctx, store.Entry{ID: ulid.Make().String(), At: st.Now(), Who: whoAmI(), Action: action, Why: why})
 	if err != nil {
 		return fmt.Errorf("write audit trail: %w", err)
 	}

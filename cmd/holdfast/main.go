@@ -105,7 +105,7 @@ and "diff" end with 2 where they found a difference.`,
 	}
 	root.SetFlagErrorFunc(flagMistake)
 	root.AddCommand(
-		newServe(), newDemo(), newSetup(), newDoctor(),
+		newServe(), newWorkerCommand(), newDemo(), newSetup(), newDoctor(),
 		newPlan(), newDrift(), newWorkspaces(), newValidate(),
 		newShow(), newDiff(),
 		newRuns(), newLocks(), newHold(), newRelease(), newUnlock(), newBackup(), newVersion(),

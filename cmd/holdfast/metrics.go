@@ -9,29 +9,46 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"holdfast/lock"
 	"holdfast/queue"
 	"holdfast/runner"
 	"holdfast/runner/plan"
 	"holdfast/store"
 )
 
-// newRegistry returns the metrics that need no event to be counted: of the
-// process, and of what the store holds at the moment it is asked.
-func newRegistry(st *store.Store, logger *slog.Logger) *prometheus.Registry {
+// newRegistry returns the metrics that need no event to be counted, of the
+// process.
+func newRegistry() *prometheus.Registry {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(
-		collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		&storeCollector{
-			store: st, logger: logger,
-			workspaces: prometheus.NewDesc("holdfast_workspaces", "Workspaces by repository and state.", []string{"repository", "state"}, nil),
-			drifted:    prometheus.NewDesc("holdfast_drifted_workspaces", "Workspaces that drifted, by repository and class.", []string{"repository", "class"}, nil),
-			overdue:    prometheus.NewDesc("holdfast_overdue_workspaces", "Workspaces whose last good check is older than it may be, by repository.", []string{"repository"}, nil),
-			contested:  prometheus.NewDesc("holdfast_contested_workspaces", "Workspaces where something changes back what is corrected, by repository.", []string{"repository"}, nil),
-			jobs:       prometheus.NewDesc("holdfast_jobs", "Unfinished jobs by kind and state.", []string{"kind", "state"}, nil),
-		},
-	)
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return registry
+}
+
+// newStoreCollector returns the metrics of what a store holds at the moment it
+// is asked.
+func newStoreCollector(st *store.Store, logger *slog.Logger) prometheus.Collector {
+	return &storeCollector{
+		store: st, logger: logger,
+		workspaces: prometheus.NewDesc("holdfast_workspaces", "Workspaces by repository and state.", []string{"repository", "state"}, nil),
+		drifted:    prometheus.NewDesc("holdfast_drifted_workspaces", "Workspaces that drifted, by repository and class.", []string{"repository", "class"}, nil),
+		overdue:    prometheus.NewDesc("holdfast_overdue_workspaces", "Workspaces whose last good check is older than it may be, by repository.", []string{"repository"}, nil),
+		contested:  prometheus.NewDesc("holdfast_contested_workspaces", "Workspaces where something changes back what is corrected, by repository.", []string{"repository"}, nil),
+		jobs:       prometheus.NewDesc("holdfast_jobs", "Unfinished jobs by kind and state.", []string{"kind", "state"}, nil),
+		leases:     prometheus.NewDesc("holdfast_leases", "Locks in force by kind: workspace (an apply at work), owner (a pull request), hold (a person).", []string{"kind"}, nil),
+	}
+}
+
+// storeCalls counts the calls of a store on another machine.
+func storeCalls(registry *prometheus.Registry) func(method string, took time.Duration, err error) {
+	took := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "holdfast_store_call_seconds", Help: "Time that calls of the store took.", Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .5, 1, 5}}, []string{"method"})
+	failed := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "holdfast_store_call_errors_total", Help: "Calls of the store that failed."}, []string{"method"})
+	registry.MustRegister(took, failed)
+	return func(method string, d time.Duration, err error) {
+		took.WithLabelValues(method).Observe(d.Seconds())
+		if err != nil {
+			failed.WithLabelValues(method).Inc()
+		}
+	}
 }
 
 // workerMetrics counts what a worker does.
@@ -68,11 +85,11 @@ type storeCollector struct {
 	store  *store.Store
 	logger *slog.Logger
 
-	workspaces, jobs, drifted, overdue, contested *prometheus.Desc
+	workspaces, jobs, leases, drifted, overdue, contested *prometheus.Desc
 }
 
 func (c *storeCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.workspaces, c.jobs, c.drifted, c.overdue, c.contested} {
+	for _, d := range []*prometheus.Desc{c.workspaces, c.jobs, c.leases, c.drifted, c.overdue, c.contested} {
 		ch <- d
 	}
 }
@@ -103,12 +120,23 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 		contested[[2]string{d.Repository, ""}] += one(!d.Contested.IsZero())
 	}
 	c.emit(ch, c.contested, contested, err)
-	jobs, err := c.store.Queue.List(ctx, queue.Filter{Limit: 100_000})
-	clear(counts)
-	for _, j := range jobs {
-		counts[[2]string{j.Kind, string(j.State)}]++
+	c.queue(ctx, ch)
+}
+
+// queue collects jobs and locks.
+func (c *storeCollector) queue(ctx context.Context, ch chan<- prometheus.Metric) {
+	jobs, leases := map[[2]string]int{}, map[[2]string]int{}
+	counts, err := c.store.Counts(ctx)
+	for _, n := range counts {
+		jobs[[2]string{n.Kind, string(n.State)}] = n.N
 	}
-	c.emit(ch, c.jobs, counts, err)
+	c.emit(ch, c.jobs, jobs, err)
+	held, err := lock.New(c.store.Locks, lock.Config{Clock: c.store.Clock}).List(ctx, "")
+	for _, l := range held {
+		kind, _, _ := strings.Cut(string(l.Key), "/")
+		leases[[2]string{kind, ""}]++
+	}
+	c.emit(ch, c.leases, leases, err)
 }
 
 func (c *storeCollector) emit(ch chan<- prometheus.Metric, desc *prometheus.Desc, counts map[[2]string]int, err error) {

@@ -4,16 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"syscall"
+	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"holdfast/lock"
 	"holdfast/store"
-	"holdfast/store/sqlite"
 )
 
 // withStore opens the server's store for a command; a running server does not
@@ -24,12 +21,8 @@ func withStore(f *serverFlags, do func(context.Context, *store.Store) error) fun
 		if err != nil {
 			return err
 		}
-		if _, err := os.Stat(s.StorePath()); errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-			return hinted{fmt.Errorf("there is no store at %s", s.StorePath()),
-				"a server makes it when it first starts; say where that server's is: --config, --data-dir (HOLDFAST_DATA_DIR) or --store"}
-		}
 		// Without the server's key: nothing that is encrypted is read.
-		st, err := sqlite.Open(cmd.Context(), s.StorePath())
+		st, err := openRead(cmd.Context(), s, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
 		if err != nil {
 			return err
 		}
@@ -93,7 +86,7 @@ reads the server's store; the server may be running or not.`,
 	f.register(cmd)
 	format := outputFlag(cmd)
 	cmd.RunE = withStore(&f, func(ctx context.Context, st *store.Store) error {
-		leases, err := st.Locks.List(ctx, time.Now(), "")
+		leases, err := st.Locks.List(ctx, st.Now(), "")
 		if err != nil {
 			return err
 		}
@@ -123,6 +116,9 @@ the copy in the place of "holdfast.db" in the data directory, with "key" and
 	f.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return withStore(&f, func(ctx context.Context, st *store.Store) error {
+			if st.Backup == nil {
+				return hinted{errors.New("this store is not a file of Holdfast's: it is backed up with its own means"), "copy the Redis server's files (its directory of RDB and append-only files), and keep HOLDFAST_KEY; or move everything into a file: holdfast migrate --from redis://… --to sqlite:PATH"}
+			}
 			if err := st.Backup(ctx, args[0]); err != nil {
 				if errors.Is(err, store.ErrExists) {
 					return hinted{fmt.Errorf("back up to %s: the file exists", args[0]), "name a file that does not exist yet"}

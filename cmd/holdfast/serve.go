@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"log/slog"
+	"net/url"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"holdfast/workspaces"
@@ -19,34 +21,55 @@ server file (server.hcl). SIGTERM or Ctrl-C ends it: running jobs get a grace
 time, then their engines are interrupted and save their state. A second signal
 ends it at once; what was running is picked up at the next start.`,
 		Args: takes(0, 0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := protectProcess(); err != nil {
-				return err
-			}
-			s, err := f.settings(LoadSettings)
-			if err != nil {
-				return err
-			}
-			logger := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-			if os.Geteuid() == 0 {
-				logger.Warn("running as root: what a plan runs can read everything on this machine; run Holdfast as a user of its own")
-			}
-			srv, err := newServer(cmd.Context(), s, serverOptions{Logger: logger})
-			if err != nil {
-				return err
-			}
-			defer srv.Close()
-			return srv.Run(cmd.Context())
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.start(cmd, serves) },
 	}
 	f.register(cmd)
 	return cmd
+}
+
+func newWorkerCommand() *cobra.Command {
+	var f serverFlags
+	cmd := &cobra.Command{
+		Use:   "worker",
+		Short: "Run jobs for servers that share a store",
+		Long: `Run jobs, and nothing else: no webhooks, no pages, no schedules. Any number of
+workers, on any number of machines, share the jobs of the servers that use the
+same store (redis://…) and the same server file. It answers /healthz, /readyz and
+/metrics where it listens. SIGTERM or Ctrl-C ends it as it ends "serve".`,
+		Example: "  holdfast worker --config server.hcl\n  holdfast worker --config server.hcl --label prod --workers 8",
+		Args:    takes(0, 0),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return f.start(cmd, works) },
+	}
+	f.register(cmd)
+	return cmd
+}
+
+// start runs a server until the command's context ends.
+func (f *serverFlags) start(cmd *cobra.Command, r role) error {
+	if err := protectProcess(); err != nil {
+		return err
+	}
+	s, err := f.settings(LoadSettings)
+	if err != nil {
+		return err
+	}
+	logger := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+	if os.Geteuid() == 0 && s.Workers > 0 {
+		logger.Warn("running as root: what a plan runs can read everything on this machine; run Holdfast as a user of its own")
+	}
+	srv, err := newServer(cmd.Context(), s, serverOptions{Logger: logger, Role: r})
+	if err != nil {
+		return err
+	}
+	defer srv.Close()
+	return srv.Run(cmd.Context())
 }
 
 // serverFlags are the flags of commands that use the server's settings.
 type serverFlags struct {
 	file, url, listen, store, dataDir string
 	workers                           int
+	labels                            []string
 	cmd                               *cobra.Command
 }
 
@@ -54,11 +77,12 @@ func (f *serverFlags) register(cmd *cobra.Command) {
 	f.cmd = cmd
 	cmd.Flags().StringVarP(&f.file, "config", "c", "", "the server file (HOLDFAST_CONFIG; default server.hcl where there is one)")
 	cmd.Flags().StringVar(&f.dataDir, "data-dir", "", "directory for everything that Holdfast keeps (HOLDFAST_DATA_DIR)")
-	cmd.Flags().StringVar(&f.store, "store", "", `"sqlite" or "sqlite:PATH" (HOLDFAST_STORE)`)
-	if cmd.Name() == "serve" {
+	cmd.Flags().StringVar(&f.store, "store", "", `"sqlite", "sqlite:PATH" or "redis://HOST:PORT" (HOLDFAST_STORE)`)
+	if cmd.Name() == "serve" || cmd.Name() == "worker" {
 		cmd.Flags().StringVar(&f.url, "url", "", "the server's address as people and hosts reach it (HOLDFAST_URL)")
 		cmd.Flags().StringVar(&f.listen, "listen", "", "address and port to listen on (HOLDFAST_LISTEN)")
-		cmd.Flags().IntVar(&f.workers, "workers", 0, "jobs that run side by side (HOLDFAST_WORKERS)")
+		cmd.Flags().IntVar(&f.workers, "workers", 0, "jobs that run side by side; 0 leaves them to other processes (HOLDFAST_WORKERS)")
+		cmd.Flags().StringSliceVar(&f.labels, "label", nil, "a `label` that workspaces may choose this process's workers by (HOLDFAST_LABELS)")
 	}
 }
 
@@ -74,9 +98,15 @@ func (f *serverFlags) settings(load func(string, func(string) (string, bool)) (S
 		}
 	}
 	flags, named := map[string]string{}, map[string]string{}
-	for name, variable := range map[string]string{"url": "HOLDFAST_URL", "listen": "HOLDFAST_LISTEN", "store": "HOLDFAST_STORE", "data-dir": "HOLDFAST_DATA_DIR", "workers": "HOLDFAST_WORKERS"} {
+	for name, variable := range map[string]string{"url": "HOLDFAST_URL", "listen": "HOLDFAST_LISTEN", "store": "HOLDFAST_STORE", "data-dir": "HOLDFAST_DATA_DIR", "workers": "HOLDFAST_WORKERS", "label": "HOLDFAST_LABELS"} {
 		if flag := f.cmd.Flags().Lookup(name); flag != nil && flag.Changed {
-			flags[variable], named[variable] = flag.Value.String(), "--"+name
+			flags[variable], named[variable] = strings.Trim(flag.Value.String(), "[]"), "--"+name
+		}
+	}
+	if u, err := url.Parse(f.store); err == nil && u.User != nil {
+		if _, secret := u.User.Password(); secret {
+			return Settings{}, hinted{errors.New("--store has a password in it, which everybody on this machine can read in the list of processes"),
+				`leave it out there, and set HOLDFAST_REDIS_PASSWORD, or password = env("…") in the server file's redis block`}
 		}
 	}
 	s, err := load(file, func(name string) (string, bool) {

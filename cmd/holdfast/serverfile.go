@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
@@ -27,15 +28,25 @@ type Settings struct {
 	URL string
 	// Listen is HOST:PORT. Defaults to 127.0.0.1:4141.
 	Listen string
-	// Store is "sqlite", for a file in DataDir, or "sqlite:PATH". Defaults to
-	// "sqlite".
+	// Store is "sqlite", for a file in DataDir, "sqlite:PATH", or the address of
+	// a Redis; see redis.ParseURL. Defaults to "sqlite".
 	Store string
+	Redis RedisSettings
 	// DataDir is absolute. Defaults to $XDG_DATA_HOME/holdfast, else
 	// ~/.local/share/holdfast.
 	DataDir string
-	// Workers is how many jobs run side by side. Defaults to the number of
-	// CPUs.
+	// StateDir is where the states of root modules are that have no backend of
+	// their own. Defaults to "state" in DataDir with an embedded store; with one
+	// that machines share there is none.
+	StateDir string
+	// Workers is how many jobs run side by side; 0: none, in this process.
+	// Defaults to the number of CPUs.
 	Workers int
+	// Labels are what the workers may be chosen by.
+	Labels []string
+	// Grace is how long running jobs may go on after SIGTERM before their
+	// engines are interrupted. Defaults to 20 s.
+	Grace time.Duration
 	// PerRepository is how many of them may be one repository's. Defaults to
 	// 4.
 	PerRepository int
@@ -72,9 +83,9 @@ type EngineSettings struct {
 
 // The words of the server file.
 var (
-	serverAttributes = []string{"url", "listen", "store", "data_dir", "workers", "per_repository", "drift_checks", "key", "old_keys", "commands"}
-	serverBlocks     = []string{"host", "repository", "engine", "artifacts", "notify", "attributor", "cloud_event"}
-	singleBlocks     = []string{"engine", "artifacts", "cloud_event"}
+	serverAttributes = []string{"url", "listen", "store", "data_dir", "state_dir", "workers", "labels", "grace", "per_repository", "drift_checks", "key", "old_keys", "commands"}
+	serverBlocks     = []string{"redis", "host", "repository", "engine", "artifacts", "notify", "attributor", "cloud_event"}
+	singleBlocks     = []string{"redis", "engine", "artifacts", "cloud_event"}
 	offCommands      = []string{"import", "state rm"}
 )
 
@@ -90,13 +101,13 @@ func LoadSettings(path string, env func(string) (string, bool)) (Settings, error
 // takes from the server's environment nor a need of them.
 func LoadStoreSettings(path string, env func(string) (string, bool)) (Settings, error) {
 	return load(path, env, (*serverFile).place, func(name string) bool {
-		return name == "HOLDFAST_STORE" || name == "HOLDFAST_DATA_DIR"
+		return name == "HOLDFAST_STORE" || name == "HOLDFAST_DATA_DIR" || name == "HOLDFAST_REDIS_PASSWORD"
 	})
 }
 
 // load reads of the server file what read does, and the wanted variables.
 func load(path string, env func(string) (string, bool), read func(*serverFile, *Settings), wanted func(string) bool) (Settings, error) {
-	s := Settings{Listen: "127.0.0.1:4141", Store: "sqlite", Workers: runtime.NumCPU(), PerRepository: 4}
+	s := Settings{Listen: "127.0.0.1:4141", Store: "sqlite", Workers: runtime.NumCPU(), PerRepository: 4, Grace: 20 * time.Second}
 	f, err := openServerFile(path, env)
 	if err != nil {
 		return Settings{}, err
@@ -127,7 +138,10 @@ func (f *serverFile) server(s *Settings) {
 	f.text(f.body, "url", &s.URL, checkURL)
 	f.text(f.body, "listen", &s.Listen, checkListen)
 	f.place(s)
-	f.count(f.body, "workers", &s.Workers)
+	f.text(f.body, "state_dir", &s.StateDir, notEmpty)
+	f.number(f.body, "workers", &s.Workers, 0)
+	f.texts(f.body, "labels", &s.Labels, checkLabel)
+	f.duration(f.body, "grace", &s.Grace)
 	f.count(f.body, "per_repository", &s.PerRepository)
 	f.count(f.body, "drift_checks", &s.DriftChecks)
 	f.secret(f.body, "key", &s.Key, checkKey)
@@ -164,8 +178,13 @@ func (f *serverFile) server(s *Settings) {
 
 // place reads where the store is.
 func (f *serverFile) place(s *Settings) {
-	f.text(f.body, "store", &s.Store, checkStore)
+	f.secret(f.body, "store", &s.Store, checkStore)
 	f.text(f.body, "data_dir", &s.DataDir, notEmpty)
+	for _, b := range f.body.Blocks {
+		if b.Type == "redis" {
+			f.redis(b, &s.Redis)
+		}
+	}
 }
 
 // engine reads the engine block.
@@ -238,10 +257,28 @@ func (f *serverFile) variables(s *Settings, wanted func(string) bool) {
 			s.OldKeys = old
 			return nil
 		}},
+		{"HOLDFAST_REDIS_PASSWORD", &s.Redis.Password, notEmpty},
+		{"HOLDFAST_LABELS", nil, func(list string) error {
+			for _, l := range labels(list) {
+				if err := checkLabel(l); err != nil {
+					return err
+				}
+			}
+			s.Labels = labels(list)
+			return nil
+		}},
+		{"HOLDFAST_GRACE", nil, func(v string) error {
+			d, err := time.ParseDuration(v)
+			if err != nil || d < 0 {
+				return hinted{fmt.Errorf("is %q, which is no length of time", v), `write it like "30s" or "5m"`}
+			}
+			s.Grace = d
+			return nil
+		}},
 		{"HOLDFAST_WORKERS", nil, func(n string) error {
 			workers, err := strconv.Atoi(n)
-			if err != nil || workers < 1 || workers > maxCount {
-				return hinted{fmt.Errorf("is %q, which is no whole number from 1 to %d", n, maxCount), ""}
+			if err != nil || workers < 0 || workers > maxCount {
+				return hinted{fmt.Errorf("is %q, which is no whole number from 0 to %d", n, maxCount), ""}
 			}
 			s.Workers = workers
 			return nil
@@ -286,6 +323,17 @@ func (f *serverFile) paths(s *Settings) {
 	if p, ok := strings.CutPrefix(s.Store, "sqlite:"); ok {
 		s.Store = "sqlite:" + f.absolute(p, f.fromFile[&s.Store])
 	}
+	if s.StateDir != "" {
+		s.StateDir = f.absolute(s.StateDir, f.fromFile[&s.StateDir])
+	}
+}
+
+// stateDir is StateDir with its default.
+func (s Settings) stateDir() string {
+	if s.StateDir == "" && !s.Shared() {
+		return filepath.Join(s.DataDir, "state")
+	}
+	return s.StateDir
 }
 
 // The checks of single values. Their errors go on after the attribute's name.
@@ -312,14 +360,6 @@ func checkListen(v string) error {
 	_, port, err := net.SplitHostPort(v)
 	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n > 65535 {
 		return hinted{fmt.Errorf("is %q, which is not HOST:PORT", v), `write it like "127.0.0.1:4141", or ":4141" for all addresses`}
-	}
-	return nil
-}
-
-func checkStore(v string) error {
-	if p, ok := strings.CutPrefix(v, "sqlite:"); v != "sqlite" && (!ok || p == "") {
-		kind, _, _ := strings.Cut(v, ":")
-		return hinted{fmt.Errorf("is of type %q, which there is not", kind), `write "sqlite", or "sqlite:PATH"`}
 	}
 	return nil
 }

@@ -162,7 +162,7 @@ var (
 	attributeLine = regexp.MustCompile(`^(\s*([A-Za-z_][A-Za-z0-9_-]*)\s*=\s*)`)
 	headerLine    = regexp.MustCompile(`^\s*[A-Za-z_]+(\s+"[^"]*")*\s*\{`)
 	// publicAttributes are those whose values may be shown.
-	publicAttributes = []string{"url", "listen", "store", "data_dir", "workers", "per_repository", "drift_checks", "events", "workspaces", "repositories", "regions", "role_arn", "timeout", "delay", "poll", "reconcile", "mode", "interval", "app_id", "ca_file", "exclude", "default_branch", "username", "ssh_key_file", "pass", "commands", "bucket", "prefix", "region", "endpoint", "kms_key", "path_style"}
+	publicAttributes = []string{"url", "listen", "store", "data_dir", "workers", "per_repository", "drift_checks", "events", "workspaces", "repositories", "regions", "role_arn", "timeout", "delay", "poll", "reconcile", "mode", "interval", "app_id", "ca_file", "exclude", "default_branch", "username", "ssh_key_file", "pass", "commands", "bucket", "prefix", "region", "endpoint", "kms_key", "path_style", "state_dir", "labels", "grace", "allow_eviction", "allow_volatile", "cert_file", "sentinel_username"}
 )
 
 // conceal takes out of a quoted line what may be a secret: the values of all
@@ -323,17 +323,22 @@ func (f *serverFile) textMap(body *hclsyntax.Body, name string, to *map[string]s
 
 // count reads a whole number from 1.
 func (f *serverFile) count(body *hclsyntax.Body, name string, to *int) {
+	f.number(body, name, to, 1)
+}
+
+// number reads a whole number that is least or more.
+func (f *serverFile) number(body *hclsyntax.Body, name string, to *int, least int64) {
 	v, rng, ok := f.value(body, name)
 	if !ok {
 		return
 	}
 	if v.Type() == cty.Number {
-		if n, exact := v.AsBigFloat().Int64(); exact == 0 && n >= 1 && n <= maxCount {
+		if n, exact := v.AsBigFloat().Int64(); exact == 0 && n >= least && n <= maxCount {
 			*to = int(n)
 			return
 		}
 	}
-	f.problem(rng, fmt.Sprintf("write %s = 4", name), "%s has to be a whole number from 1 to %d", name, maxCount)
+	f.problem(rng, fmt.Sprintf("write %s = 4", name), "%s has to be a whole number from %d to %d", name, least, maxCount)
 }
 
 // boolean reads true or false.

@@ -80,7 +80,7 @@ func describeSettings(path string, env map[string]string) string {
 		return text
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "url %q\nlisten %q\nstore %q (%s)\ndata_dir %q\nworkers %d\nper_repository %d\nkey %q\ncommands %q\n", s.URL, s.Listen, s.Store, s.StorePath(), s.DataDir, s.Workers, s.PerRepository, s.Key, s.Commands)
+	fmt.Fprintf(&b, "url %q\nlisten %q\nstore %q (%s)\ndata_dir %q\nstate_dir %q\nworkers %d %q grace %s\nper_repository %d\nkey %q\ncommands %q\n", s.URL, s.Listen, s.Store, s.StorePath(), s.DataDir, s.stateDir(), s.Workers, s.Labels, s.Grace, s.PerRepository, s.Key, s.Commands)
 	if len(s.OldKeys) > 0 {
 		fmt.Fprintf(&b, "old_keys %q\n", s.OldKeys)
 	}
@@ -109,7 +109,7 @@ func TestSettingsWithoutFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Settings{Listen: "127.0.0.1:4141", Store: "sqlite", DataDir: "/home/x/.local/share/holdfast", Workers: runtime.NumCPU(), PerRepository: 4}
+	want := Settings{Listen: "127.0.0.1:4141", Store: "sqlite", DataDir: "/home/x/.local/share/holdfast", Workers: runtime.NumCPU(), Grace: 20 * time.Second, PerRepository: 4}
 	if diff := cmp.Diff(want, s); diff != "" {
 		t.Errorf("differs (-want +got):\n%s", diff)
 	}
@@ -129,6 +129,12 @@ func TestSettingsFromVariables(t *testing.T) {
 		{name: "HOLDFAST_STORE", value: "sqlite:/x.db", set: func(s *Settings) { s.Store = "sqlite:/x.db" }},
 		{name: "HOLDFAST_DATA_DIR", value: "/y", set: func(s *Settings) { s.DataDir = "/y" }},
 		{name: "HOLDFAST_WORKERS", value: "7", set: func(s *Settings) { s.Workers = 7 }},
+		{name: "HOLDFAST_LABELS", value: "prod,eu", set: func(s *Settings) { s.Labels = []string{"prod", "eu"} }},
+		{name: "HOLDFAST_LABELS", value: "Prod", err: "HOLDFAST_LABELS"},
+		{name: "HOLDFAST_GRACE", value: "2m", set: func(s *Settings) { s.Grace = 2 * time.Minute }},
+		{name: "HOLDFAST_GRACE", value: "soon", err: "HOLDFAST_GRACE"},
+		{name: "HOLDFAST_REDIS_PASSWORD", value: "x", set: func(s *Settings) { s.Redis.Password = "x" }},
+		{name: "HOLDFAST_WORKERS", value: "0", set: func(s *Settings) { s.Workers = 0 }},
 		{name: "HOLDFAST_KEY", value: strings.Repeat("k", 32), set: func(s *Settings) { s.Key = strings.Repeat("k", 32) }},
 		{name: "HOLDFAST_OLD_KEYS", value: strings.Repeat("k", 32) + ", " + strings.Repeat("l", 32), set: func(s *Settings) { s.OldKeys = []string{strings.Repeat("k", 32), strings.Repeat("l", 32)} }},
 		{name: "XDG_DATA_HOME", value: "/data", set: func(s *Settings) { s.DataDir = "/data/holdfast" }},
@@ -137,9 +143,9 @@ func TestSettingsFromVariables(t *testing.T) {
 		{name: "HOLDFAST_URL", value: "x.example", err: "HOLDFAST_URL: is not the address of a web server"},
 		{name: "HOLDFAST_LISTEN", value: "4141", err: `HOLDFAST_LISTEN: is "4141", which is not HOST:PORT`},
 		{name: "HOLDFAST_LISTEN", value: ":70000", err: "HOST:PORT"},
-		{name: "HOLDFAST_STORE", value: "redis://x", err: `HOLDFAST_STORE: is of type "redis", which there is not`},
+		{name: "HOLDFAST_STORE", value: "postgres:x", err: `HOLDFAST_STORE: is of type "postgres", which there is not`},
 		{name: "HOLDFAST_WORKERS", value: "many", err: "HOLDFAST_WORKERS"},
-		{name: "HOLDFAST_WORKERS", value: "0", err: "HOLDFAST_WORKERS"},
+		{name: "HOLDFAST_WORKERS", value: "-1", err: "HOLDFAST_WORKERS"},
 		{name: "HOLDFAST_KEY", value: "s3cr3t", err: "HOLDFAST_KEY: is shorter than 32 characters"},
 		{name: "HOLDFAST_OLD_KEYS", value: strings.Repeat("k", 32) + ",s3cr3t", err: "HOLDFAST_OLD_KEYS: one is shorter than 32 characters"},
 		{name: "HOME", value: "", err: "no home directory"},
@@ -152,7 +158,7 @@ func TestSettingsFromVariables(t *testing.T) {
 			}
 			continue
 		}
-		want := Settings{Listen: "127.0.0.1:4141", Store: "sqlite", DataDir: "/home/x/.local/share/holdfast", Workers: runtime.NumCPU(), PerRepository: 4}
+		want := Settings{Listen: "127.0.0.1:4141", Store: "sqlite", DataDir: "/home/x/.local/share/holdfast", Workers: runtime.NumCPU(), Grace: 20 * time.Second, PerRepository: 4}
 		tc.set(&want)
 		if diff := cmp.Diff(want, s); err != nil || diff != "" {
 			t.Errorf("%s=%s: %v (-want +got):\n%s", tc.name, tc.value, err, diff)
@@ -198,7 +204,7 @@ engine {
 		t.Errorf("with variables the store is at %q: %v", s.StorePath(), err)
 	}
 	for src, want := range map[string]string{
-		`store = "redis://x"`:     "which there is not",
+		`store = "postgres:x"`:    "which there is not",
 		`data_dir = env("UNSET")`: "UNSET is not set",
 		`data_dir = `:             "server.hcl:1",
 	} {

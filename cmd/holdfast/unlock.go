@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -44,8 +43,8 @@ does the same for what that pull request has.`,
 		}
 		u.Who = whoAmI()
 		return withStore(&f, func(ctx context.Context, st *store.Store) error {
-			done, err := runner.Unlock(ctx, st, queue.New(st.Queue, queue.Config{}), lock.New(st.Locks, lock.Config{}), u, func(e store.Entry) error {
-				e.At = time.Now()
+			done, err := runner.Unlock(ctx, st, queue.New(st.Queue, queue.Config{Clock: st.Clock}), lock.New(st.Locks, lock.Config{Clock: st.Clock}), u, func(e store.Entry) error {
+				e.At = st.Now()
 				return st.Audit.Append(ctx, e)
 			})
 			if err != nil {

@@ -15,18 +15,19 @@ import (
 	"holdfast/aws"
 	"holdfast/runner/terraform"
 	"holdfast/store"
-	"holdfast/store/sqlite"
 )
 
 // openStore opens the store that the settings name, with its artifacts where they
 // want them, sealed under the server's key. It also returns the key that plans
-// are compared by.
-func openStore(ctx context.Context, s Settings, logger *slog.Logger) (*store.Store, []byte, error) {
+// are compared by. observe, where it is not nil, is told of calls of a store on
+// another machine.
+func openStore(ctx context.Context, s Settings, logger *slog.Logger, observe func(string, time.Duration, error)) (*store.Store, []byte, error) {
+	// First: a store is only made with a key, and a missing key is said at once.
 	key, err := masterKey(s)
 	if err != nil {
 		return nil, nil, err
 	}
-	st, err := sqlite.Open(ctx, s.StorePath())
+	st, err := openBackend(ctx, s, logger, observe)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -106,6 +107,10 @@ func masterKey(s Settings) ([]byte, error) {
 		}
 		return []byte(s.Key), nil
 	}
+	if s.Shared() {
+		return nil, hinted{errors.New("key is not set, and machines that share a store need the same one"),
+			`make one with "openssl rand -hex 32", and give it to all of them: key = env("HOLDFAST_KEY"). A store that came from one machine is read with that machine's own, the file "key" in its data directory`}
+	}
 	if err := makeDataDir(s.DataDir); err != nil {
 		return nil, err
 	}
@@ -173,13 +178,4 @@ func makeDataDir(dir string) error {
 // newEngines prepares engines for the server.
 func newEngines(s Settings, o serverOptions) (*terraform.Engines, error) {
 	return terraform.New(terraform.Config{DataDir: o.EngineDir, Pass: s.Engine.Pass, Set: s.Engine.Set, Progress: o.Progress})
-}
-
-// nodeName is what this machine is called in runs and listings.
-func nodeName() string {
-	name, err := os.Hostname()
-	if err != nil {
-		return "local"
-	}
-	return name
 }

@@ -43,7 +43,7 @@ func TestKeyRotation(t *testing.T) {
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			s.Key, s.OldKeys = step.key, step.old
-			st, got, err := openStore(t.Context(), s, slog.New(slog.DiscardHandler))
+			st, got, err := openStore(t.Context(), s, slog.New(slog.DiscardHandler), nil)
 			if step.refused {
 				if !errors.Is(err, store.ErrWrongKey) || !strings.Contains(hintOf(err), "old_keys") {
 					t.Errorf("error %v, hint %q", err, hintOf(err))
@@ -82,7 +82,7 @@ func TestArtifactsAreInTheBucket(t *testing.T) {
 	}
 	server := httptest.NewServer(gofakes3.New(bucket, gofakes3.WithLogger(gofakes3.DiscardLog())).Server())
 	s := Settings{DataDir: t.TempDir(), Store: "sqlite", Key: strings.Repeat("k", 32), S3: aws.S3Config{Bucket: "plans", Prefix: "team", Endpoint: server.URL, PathStyle: true}}
-	st, _, err := openStore(t.Context(), s, slog.New(slog.DiscardHandler))
+	st, _, err := openStore(t.Context(), s, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,14 +104,14 @@ func TestArtifactsAreInTheBucket(t *testing.T) {
 	}
 
 	s.S3.Bucket = "plnas"
-	if _, _, err := openStore(t.Context(), s, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "artifacts: bucket plnas: ") || !strings.Contains(hintOf(err), "no such bucket") {
+	if _, _, err := openStore(t.Context(), s, slog.New(slog.DiscardHandler), nil); err == nil || !strings.Contains(err.Error(), "artifacts: bucket plnas: ") || !strings.Contains(hintOf(err), "no such bucket") {
 		t.Errorf("error %v, hint %q", err, hintOf(err))
 	}
 	// A server that does not answer keeps nobody from starting.
 	server.Close()
 	s.S3.Bucket = "plans"
 	var log bytes.Buffer
-	again, _, err := openStore(t.Context(), s, slog.New(slog.NewTextHandler(&log, nil)))
+	again, _, err := openStore(t.Context(), s, slog.New(slog.NewTextHandler(&log, nil)), nil)
 	if err != nil || !strings.Contains(log.String(), "artifacts cannot be stored now") {
 		t.Fatalf("%v, logged %s", err, log.String())
 	}
@@ -137,7 +137,7 @@ func TestStoreFromBefore(t *testing.T) {
 	if err := errors.Join(sealed.Put(t.Context(), time.Now(), "r/plan", []byte("plan")), before.Close()); err != nil {
 		t.Fatal(err)
 	}
-	st, digestKey, err := openStore(t.Context(), s, slog.New(slog.DiscardHandler))
+	st, digestKey, err := openStore(t.Context(), s, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
