@@ -10,6 +10,25 @@ import (
 	"github.com/robfig/cron/v3"
 )
 
+// longestGap is the longest time between two slots of a schedule, among some of
+// them: a week, or two hundred where there are more, which has the nights in it. A
+// change to daylight saving time does not count.
+func longestGap(s cron.Schedule) time.Duration {
+	// A Monday; no zone changes its clock in the weeks after it.
+	start := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
+	var longest time.Duration
+	at := s.Next(start)
+	for n := 0; n == 0 || n < 200 && at.Before(start.AddDate(0, 0, 8)); n++ {
+		next := s.Next(at)
+		if next.IsZero() {
+			break
+		}
+		longest = max(longest, next.Sub(at))
+		at = next
+	}
+	return longest
+}
+
 // ParseCron reads a schedule: the five fields of cron, a descriptor ("@daily",
 // "@every 6h"), either with "CRON_TZ=Europe/Berlin " before it. Times are UTC
 // where no zone is named, so that every node means the same moment. A schedule

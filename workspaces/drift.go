@@ -104,6 +104,7 @@ func (d *decoder) drift(body *hclsyntax.Body, drift *Drift) {
 	d.count(body, "max_changes", &drift.MaxChanges)
 	d.count(body, "flap_limit", &drift.FlapLimit)
 	d.windows(body, &drift.Windows)
+	d.freshness(body, *drift)
 	// A workspace's rules come beside those of defaults.
 	drift.Ignore = slices.Clone(drift.Ignore)
 	for _, b := range body.Blocks {
@@ -148,6 +149,27 @@ func (d *decoder) schedule(body *hclsyntax.Body, to *string) {
 		}
 	}
 	*to = s
+}
+
+// wholeMinutes writes "24h" where time.Duration writes "24h0m0s".
+var wholeMinutes = strings.NewReplacer("h0m0s", "h", "m0s", "m")
+
+// freshness refuses one that ends before the next check: the workspace would be
+// unknown in between. Schedule and freshness may come from defaults; who writes
+// one of them is told.
+func (d *decoder) freshness(body *hclsyntax.Body, drift Drift) {
+	a, ok := body.Attributes["freshness"]
+	if !ok {
+		a, ok = body.Attributes["schedule"]
+	}
+	s, err := drift.Cron()
+	if !ok || err != nil || s == nil || drift.Freshness == 0 {
+		return
+	}
+	if gap := longestGap(s); drift.Freshness < gap {
+		d.problem(a.Expr.Range(), "make freshness longer than that, or leave it out: it is two slots of the schedule then",
+			"freshness is %s, and the schedule leaves %s between two checks", wholeMinutes.Replace(drift.Freshness.String()), wholeMinutes.Replace(gap.String()))
+	}
 }
 
 func (d *decoder) windows(body *hclsyntax.Body, to *[]string) {

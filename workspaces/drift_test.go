@@ -49,6 +49,21 @@ func TestWindows(t *testing.T) {
 	}
 }
 
+func TestLongestGap(t *testing.T) {
+	for schedule, want := range map[string]time.Duration{
+		"0 6 * * *": 24 * time.Hour, "CRON_TZ=Europe/Berlin 0 6 * * *": 24 * time.Hour, "0 6 * * 1-5": 72 * time.Hour, "*/5 9-16 * * *": 16*time.Hour + 5*time.Minute,
+		"* * * * *": time.Minute, "@every 10s": 10 * time.Second, "0 6 1 * *": 31 * 24 * time.Hour, "@every 240h": 240 * time.Hour,
+	} {
+		s, err := ParseCron(schedule)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := longestGap(s); got != want {
+			t.Errorf("%s: %s instead of %s", schedule, got, want)
+		}
+	}
+}
+
 func TestSchedulesZone(t *testing.T) {
 	for _, d := range []Drift{
 		{Schedule: "0 6 * * *", TimeZone: "Asia/Tokyo"},
@@ -109,7 +124,9 @@ func TestMatchAddress(t *testing.T) {
 func TestNearestTime(t *testing.T) {
 	for in, want := range map[string]string{
 		"Mon-Fri 9-17": "Mon-Fri 09:00-17:00", "monday to friday, 9am - 5pm": "Mon-Fri 09:00-17:00", "Sat & Sun 10-12": "Sat,Sun 10:00-12:00",
-		"22-4": "22:00-04:00", "Mo-Fr 09:00-17:00": "", "weekdays 09:00-17:00": "", "Mon..Fri 09:00-17:00": "", "Mon-Fri 09:00-17:00 Europe/Berlin": "",
+		"22-4": "22:00-04:00", "10pm-4": "22:00-04:00", "9am-5am": "09:00-05:00", "9-5pm": "09:00-17:00",
+		"9-5": "", "Mon-Fri 9:00-5:00": "", "9am-5": "", "12-8": "", "9-9": "",
+		"Mo-Fr 09:00-17:00": "", "weekdays 09:00-17:00": "", "Mon..Fri 09:00-17:00": "", "Mon-Fri 09:00-17:00 Europe/Berlin": "",
 	} {
 		if got := nearestWindow(in); got != want {
 			t.Errorf("window %q: %q instead of %q", in, got, want)

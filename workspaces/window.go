@@ -144,7 +144,13 @@ func nearestWindow(s string) string {
 	if len(times) != 2 {
 		return ""
 	}
-	out := looseClock(times[0]) + "-" + looseClock(times[1])
+	start, end := looseClock(times[0]), looseClock(times[1])
+	// "9-5" is hardly meant to go over midnight. Only where it begins in the
+	// evening, or both halves of the day are named, there is no doubt.
+	if end <= start && (start < "13:00" && times[0][3] == "" || times[0][3] == "am" && times[1][3] == "") {
+		return ""
+	}
+	out := start + "-" + end
 	if list.Len() > 0 {
 		out = list.String() + " " + out
 	}
