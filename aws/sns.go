@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -44,18 +43,28 @@ type SNS struct {
 
 var _ watch.Notifier = (*SNS)(nil)
 
-// NewSNS opens "sns:TOPIC-ARN", in the ARN's region. It makes no request. A wrong
-// address is a *watch.PermanentError.
-func NewSNS(ctx context.Context, url string, c SNSConfig) (*SNS, error) {
+// ParseTopic reads "sns:TOPIC-ARN". A wrong address is a *watch.PermanentError,
+// which does not quote it.
+func ParseTopic(url string) (arn.ARN, error) {
 	topic, ok := strings.CutPrefix(url, "sns:")
 	parsed, err := arn.Parse(topic)
 	if !ok || err != nil || parsed.Service != "sns" || parsed.Region == "" || parsed.AccountID == "" || parsed.Resource == "" || strings.Contains(parsed.Resource, ":") {
-		return nil, &watch.PermanentError{
-			Err:    fmt.Errorf("%q is not an SNS topic", watch.Clean(url, maxText)),
+		return arn.ARN{}, &watch.PermanentError{
+			Err:    errors.New("the address is not that of an SNS topic"),
 			Advice: "write it as sns:arn:aws:sns:eu-west-1:123456789012:topic",
 		}
 	}
-	s := &SNS{access: access{parsed.Region, c.RoleARN, c.ExternalID, c.Endpoint, c.HTTPClient}, topic: topic}
+	return parsed, nil
+}
+
+// NewSNS opens "sns:TOPIC-ARN", in the ARN's region. It makes no request. Errors
+// are those of ParseTopic.
+func NewSNS(ctx context.Context, url string, c SNSConfig) (*SNS, error) {
+	topic, err := ParseTopic(url)
+	if err != nil {
+		return nil, err
+	}
+	s := &SNS{access: access{topic.Region, c.RoleARN, c.ExternalID, c.Endpoint, c.HTTPClient}, topic: topic.String()}
 	cfg, err := s.access.load(ctx)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/nicholas-fedor/shoutrrr/pkg/router"
 	"github.com/nicholas-fedor/shoutrrr/pkg/types"
@@ -19,7 +21,7 @@ import (
 )
 
 // maxUnderWay is how many deliveries of one notifier may wait for an answer:
-// shoutrrr's senders cannot be interrupted, and some wait for ever.
+// shoutrrr's senders cannot be interrupted, and some wait for long.
 const maxUnderWay = 4
 
 // limits are bytes of text that a service takes, its title included; 4,000 is
@@ -42,7 +44,17 @@ type other struct {
 	underWay chan struct{}
 }
 
+// limitDefaultClient gives the program's default HTTP client a limit, unless it
+// has one. Most of shoutrrr's senders use that client and can be given no other:
+// without it a service that never answers would have its deliveries wait for ever.
+var limitDefaultClient = sync.OnceFunc(func() {
+	if http.DefaultClient.Timeout == 0 {
+		http.DefaultClient.Timeout = time.Minute
+	}
+})
+
 func newOther(u *url.URL) (*other, error) {
+	limitDefaultClient()
 	service, _, _ := strings.Cut(u.Scheme, "+")
 	checked := *u
 	if service == "matrix" && u.User != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/bmatcuk/doublestar/v4"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
+	"holdfast/aws"
 	"holdfast/notify"
 	"holdfast/runner"
 	"holdfast/workspaces"
@@ -55,9 +56,9 @@ func (f *serverFile) notify(b *hclsyntax.Block, s *Settings) {
 	f.known(b.Body, fmt.Sprintf("notify %q", n.Name), []string{"url", "secret", "events", "workspaces", "repositories", "delay", "role_arn", "external_id"}, nil)
 	f.secret(b.Body, "url", &n.URL, notEmpty) // it has tokens in it
 	f.secret(b.Body, "secret", &n.Secret, notEmpty)
-	if a, ok := b.Body.Attributes["url"]; ok && n.URL != "" && !strings.HasPrefix(n.URL, "sns:") {
+	if a, ok := b.Body.Attributes["url"]; ok && n.URL != "" {
 		// What is said of an address does not quote it.
-		if _, err := notify.New(notify.Config{URL: n.URL, Secret: n.Secret}); err != nil {
+		if err := checkAddress(n); err != nil {
 			f.problem(a.Expr.Range(), hintOf(err), "url: %v", err)
 		}
 	}
@@ -76,6 +77,15 @@ func (f *serverFile) notify(b *hclsyntax.Block, s *Settings) {
 		f.problem(b.TypeRange, `add url = env("SLACK_URL"): slack://…, teams://…, discord://…, https://… or sns:ARN`, "notify %q has no url", n.Name)
 	}
 	s.Notify = append(s.Notify, n)
+}
+
+func checkAddress(n NotifySettings) error {
+	if strings.HasPrefix(n.URL, "sns:") {
+		_, err := aws.ParseTopic(n.URL)
+		return err
+	}
+	_, err := notify.New(notify.Config{URL: n.URL, Secret: n.Secret})
+	return err
 }
 
 func checkGlob(v string) error {

@@ -18,8 +18,6 @@ import (
 
 // openNotifiers opens the places where people are told what happens.
 func openNotifiers(ctx context.Context, s Settings) ([]runner.Notify, error) {
-	// Some chat services' senders use this client, which has no limit of its own.
-	http.DefaultClient.Timeout = time.Minute
 	var all []runner.Notify
 	for _, n := range s.Notify {
 		var to watch.Notifier
