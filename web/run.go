@@ -1,11 +1,13 @@
 package web
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"holdfast/store"
 )
@@ -27,7 +29,18 @@ type runPage struct {
 	PlanLost bool   // the plan could not be read
 	Log      string
 	LogCut   bool
+	Removed  string // when plan and log were removed by their age; empty: they were not
 	Audit    []store.Entry
+}
+
+// removed says after how long a run's plan and log were removed; empty where
+// they were not.
+func removed(run store.Run, r result) string {
+	if r.Removed.IsZero() {
+		return ""
+	}
+	days := int(r.Removed.Sub(run.EndedAt) / (24 * time.Hour))
+	return fmt.Sprintf("The plan and the log of this run were removed %d days after it ended, as the server's settings say (retention).", days)
 }
 
 func (s *server) run(w http.ResponseWriter, r *http.Request) {
@@ -38,6 +51,7 @@ func (s *server) run(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	page := runPage{Run: run, R: s.parseResult(run), Live: !run.State.Ended()}
+	page.Removed = removed(run, page.R)
 	page.Diff = s.diff(r, run.ID+"/plan.json", &page.PlanLost)
 	if page.R.Reviewed != "" && run.State == store.Held {
 		page.Reviewed = s.diff(r, page.R.Reviewed+"/plan.json", &page.PlanLost)
@@ -108,6 +122,11 @@ func (s *server) runLog(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if why := removed(run, s.parseResult(run)); why != "" && len(chunks) == 0 {
+		w.WriteHeader(http.StatusGone)
+		io.WriteString(w, why+"\n")
+		return
+	}
 	var c cleaner
 	for _, chunk := range chunks {
 		io.WriteString(w, c.next(chunk))

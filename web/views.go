@@ -26,6 +26,7 @@ type result struct {
 	Gates      []gate            `json:"gates"`    // what kept it from that
 	Engine     string            `json:"engine"`
 	Notes      []string          `json:"notes"`
+	Removed    time.Time         `json:"removed,omitzero"` // when plan and log were, by their age
 }
 
 // workspaceRecord is what the runner keeps under "workspace/REPOSITORY/NAME".

@@ -173,6 +173,23 @@ func TestRunPage(t *testing.T) {
 	}
 }
 
+// A page without plan and log says why they are not there, and keeps the rest.
+func TestRunWhosePlanWasRemoved(t *testing.T) {
+	s := newSite(t, web.Config{})
+	ended := now.AddDate(0, 0, -40)
+	s.run(store.Run{ID: "R1", State: store.Applied, StartedAt: ended, EndedAt: ended,
+		Result: json.RawMessage(`{"summary":{"change":1},"notes":["A note."],"removed":"` + ended.AddDate(0, 0, 30).Format(time.RFC3339) + `"}`)})
+	const why = "The plan and the log of this run were removed 30 days after it ended"
+	page := s.page("/runs/R1")
+	s.wants(page, ">applied<", "~ 1 <span>to change</span>", "A note.", why)
+	if strings.Contains(page, "Nothing was written") {
+		t.Error("the page says that there was no log")
+	}
+	if got := s.get("/runs/R1/log"); got.Code != http.StatusGone || !strings.HasPrefix(got.Body.String(), why) {
+		t.Errorf("log as text: %d %q", got.Code, got.Body)
+	}
+}
+
 func TestHeldRunShowsBothPlans(t *testing.T) {
 	s := newSite(t, web.Config{})
 	s.run(store.Run{ID: "R1", Kind: store.KindApply, State: store.Held, Error: "The plan is not the one that was reviewed.",
