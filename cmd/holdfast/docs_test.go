@@ -126,6 +126,7 @@ func TestSettingsPageHasTheServerFile(t *testing.T) {
 		"engine":             `engine { ` + nonsense + ` = 1 }`,
 		"notify":             `notify "a" { ` + nonsense + ` = 1 }`,
 		"cloud_event":        `cloud_event { ` + nonsense + ` = 1 }`,
+		"retention":          `retention { ` + nonsense + ` = 1 }`,
 
 		`artifacts "s3"`:          `artifacts "s3" { ` + nonsense + ` = 1 }`,
 		`attributor "cloudtrail"`: `attributor "cloudtrail" { ` + nonsense + ` = 1 }`,
@@ -148,6 +149,11 @@ func TestSettingsPageHasTheServerFile(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, doc.defaults("server.hcl")); diff != "" {
 		t.Errorf("defaults (-code +page):\n%s", diff)
+	}
+	k := s.Retention
+	want = map[string]string{"artifacts": retentionText(k.Artifacts), "checks": retentionText(k.Checks), "runs": retentionText(k.Runs)}
+	if diff := cmp.Diff(want, doc.defaults("retention")); diff != "" {
+		t.Errorf("defaults of retention (-code +page):\n%s", diff)
 	}
 }
 

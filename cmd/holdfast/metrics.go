@@ -67,6 +67,16 @@ func workerMetrics(registry *prometheus.Registry) queue.Metrics {
 	}
 }
 
+// retentionMetric counts what is removed by its age.
+func retentionMetric(registry *prometheus.Registry) func(what string) {
+	removed := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "holdfast_retention_removed_total", Help: "What was removed by its age (retention), by kind: the artifacts of a run, checks that found nothing, other runs."}, []string{"what"})
+	registry.MustRegister(removed)
+	for _, what := range []string{"artifacts", "checks", "runs"} {
+		removed.WithLabelValues(what)
+	}
+	return func(what string) { removed.WithLabelValues(what).Inc() }
+}
+
 // outcome names how an attempt ended.
 func outcome(o queue.Outcome) string {
 	switch {

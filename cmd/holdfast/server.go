@@ -178,7 +178,7 @@ func (s *server) newRunner(ctx context.Context, q *queue.Queue, engines *terrafo
 		Store: s.store, Queue: q, Locker: lock.New(s.store.Locks, lock.Config{Clock: s.store.Clock}), Clock: s.store.Clock, Git: mirrors, Engines: engines,
 		Hosts: s.hosts.all, Repositories: s.hosts.repos, Patterns: s.hosts.patterns, Pull: s.hosts.pull,
 		DataDir: s.settings.DataDir, StateDir: s.settings.stateDir(), BaseURL: s.settings.URL,
-		DigestKey: digestKey, Commands: s.settings.Commands, Notify: notifiers, Attributors: attributors, Node: s.node, Logger: s.logger,
+		DigestKey: digestKey, Commands: s.settings.Commands, Retention: s.settings.Retention, Removed: retentionMetric(s.registry), Notify: notifiers, Attributors: attributors, Node: s.node, Logger: s.logger,
 	})
 	return err
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"holdfast/aws"
+	"holdfast/runner"
 	"holdfast/workspaces"
 )
 
@@ -73,6 +74,9 @@ type Settings struct {
 	// CloudEventSecret is what requests to /hooks/cloud-event are signed with.
 	// Empty: there are none.
 	CloudEventSecret string
+	// Retention is for how long runs are kept. Defaults to 30 days for plans,
+	// logs and checks that found nothing, and 400 days for runs.
+	Retention runner.Retention
 }
 
 // EngineSettings are what engines get from the server's environment.
@@ -84,8 +88,8 @@ type EngineSettings struct {
 // The words of the server file.
 var (
 	serverAttributes = []string{"url", "listen", "store", "data_dir", "state_dir", "workers", "labels", "grace", "per_repository", "drift_checks", "key", "old_keys", "commands"}
-	serverBlocks     = []string{"redis", "host", "repository", "engine", "artifacts", "notify", "attributor", "cloud_event"}
-	singleBlocks     = []string{"redis", "engine", "artifacts", "cloud_event"}
+	serverBlocks     = []string{"redis", "host", "repository", "engine", "artifacts", "notify", "attributor", "cloud_event", "retention"}
+	singleBlocks     = []string{"redis", "engine", "artifacts", "cloud_event", "retention"}
 	offCommands      = []string{"import", "state rm"}
 )
 
@@ -107,7 +111,7 @@ func LoadStoreSettings(path string, env func(string) (string, bool)) (Settings, 
 
 // load reads of the server file what read does, and the wanted variables.
 func load(path string, env func(string) (string, bool), read func(*serverFile, *Settings), wanted func(string) bool) (Settings, error) {
-	s := Settings{Listen: "127.0.0.1:4141", Store: "sqlite", Workers: runtime.NumCPU(), PerRepository: 4, Grace: 20 * time.Second}
+	s := Settings{Listen: "127.0.0.1:4141", Store: "sqlite", Workers: runtime.NumCPU(), PerRepository: 4, Grace: 20 * time.Second, Retention: defaultRetention}
 	f, err := openServerFile(path, env)
 	if err != nil {
 		return Settings{}, err
@@ -165,6 +169,8 @@ func (f *serverFile) server(s *Settings) {
 			f.attributor(b, s)
 		case "cloud_event":
 			f.cloudEvent(b, s)
+		case "retention":
+			f.retention(b, s)
 		}
 	}
 	// After the hosts, wherever they stand.

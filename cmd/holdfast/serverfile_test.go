@@ -94,6 +94,7 @@ func describeSettings(path string, env map[string]string) string {
 		fmt.Fprintf(&b, "repository %+v every %s\n", r, s.reconcileEvery(r))
 	}
 	fmt.Fprintf(&b, "engine %v\n", s.Engine)
+	fmt.Fprintf(&b, "retention artifacts %s, checks %s, runs %s\n", retentionText(s.Retention.Artifacts), retentionText(s.Retention.Checks), retentionText(s.Retention.Runs))
 	return b.String()
 }
 
@@ -109,7 +110,7 @@ func TestSettingsWithoutFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Settings{Listen: "127.0.0.1:4141", Store: "sqlite", DataDir: "/home/x/.local/share/holdfast", Workers: runtime.NumCPU(), Grace: 20 * time.Second, PerRepository: 4}
+	want := Settings{Listen: "127.0.0.1:4141", Store: "sqlite", DataDir: "/home/x/.local/share/holdfast", Workers: runtime.NumCPU(), Grace: 20 * time.Second, PerRepository: 4, Retention: defaultRetention}
 	if diff := cmp.Diff(want, s); diff != "" {
 		t.Errorf("differs (-want +got):\n%s", diff)
 	}
@@ -158,7 +159,7 @@ func TestSettingsFromVariables(t *testing.T) {
 			}
 			continue
 		}
-		want := Settings{Listen: "127.0.0.1:4141", Store: "sqlite", DataDir: "/home/x/.local/share/holdfast", Workers: runtime.NumCPU(), Grace: 20 * time.Second, PerRepository: 4}
+		want := Settings{Listen: "127.0.0.1:4141", Store: "sqlite", DataDir: "/home/x/.local/share/holdfast", Workers: runtime.NumCPU(), Grace: 20 * time.Second, PerRepository: 4, Retention: defaultRetention}
 		tc.set(&want)
 		if diff := cmp.Diff(want, s); err != nil || diff != "" {
 			t.Errorf("%s=%s: %v (-want +got):\n%s", tc.name, tc.value, err, diff)
