@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"holdfast/aws"
 	"holdfast/queue"
 	"holdfast/runner/terraform"
 	"holdfast/vcs"
@@ -53,7 +54,8 @@ func newDoctor() *cobra.Command {
 		Long: `Check an installation: the server file, the data directory and its store, the
 engines, the clock, the server, and of each host and repository the token, its
 permissions, the webhook and its latest deliveries. Each failure says what to do.
-Nothing is changed, and it may run beside the server.
+A bucket for artifacts gets a small object, which is deleted again; nothing else
+is changed. It may run beside the server.
 
 The exit code is 0 where nothing has failed, else 1.`,
 		Example: "  holdfast doctor --config /etc/holdfast/server.hcl",
@@ -135,6 +137,7 @@ func (d *doctor) installation(ctx context.Context, s Settings) {
 		return
 	}
 	known := d.store(ctx, s)
+	d.artifacts(ctx, s)
 	forges := s
 	forges.Hosts = slices.DeleteFunc(slices.Clone(s.Hosts), func(h HostSettings) bool { return h.Type == "git" })
 	opened := map[string]vcs.Host{}
@@ -288,6 +291,24 @@ func (d *doctor) store(ctx context.Context, s Settings) map[vcs.Repository]time.
 		d.ok("store", s.storeName())
 	}
 	return known
+}
+
+// artifacts tries the bucket, if there is one.
+func (d *doctor) artifacts(ctx context.Context, s Settings) {
+	if s.S3.Bucket == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, doctorTimeout)
+	defer cancel()
+	bucket, err := aws.NewS3(ctx, s.S3)
+	if err == nil {
+		err = bucket.Check(ctx)
+	}
+	if err != nil {
+		d.fail("artifacts", err, "see whether the server can reach the endpoint")
+		return
+	}
+	d.ok("artifacts", "bucket "+s.S3.Bucket)
 }
 
 // repositories are those that the file names, and of those that a pattern names

@@ -103,7 +103,13 @@ func TestArtifactsAreInTheBucket(t *testing.T) {
 		t.Errorf("%v, stored %q", err, stored.Bytes())
 	}
 
+	d := &doctor{}
+	d.artifacts(t.Context(), s)
 	s.S3.Bucket = "plnas"
+	d.artifacts(t.Context(), s)
+	if len(d.rows) != 2 || d.rows[0].Result != checkOK || d.rows[1].Result != checkFail || !strings.Contains(d.rows[1].Hint, "no such bucket") {
+		t.Errorf("%+v", d.rows)
+	}
 	if _, _, err := openStore(t.Context(), s, slog.New(slog.DiscardHandler), nil); err == nil || !strings.Contains(err.Error(), "artifacts: bucket plnas: ") || !strings.Contains(hintOf(err), "no such bucket") {
 		t.Errorf("error %v, hint %q", err, hintOf(err))
 	}
