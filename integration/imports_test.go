@@ -41,7 +41,9 @@ var mayImport = map[string][]string{
 	"vcs/bitbucket":   {"vcs", "vcs/transport"},
 	"vcs/azuredevops": {"vcs", "vcs/transport"},
 
-	"store/sqlite": {"store", "queue", "lock"},
+	"store/sqlite":          {"store", "queue", "lock"},
+	"store/redis":           {"store", "queue", "lock"},
+	"store/redis/redistest": {},
 
 	"aws":    {"watch", "store"},
 	"notify": {"watch"},

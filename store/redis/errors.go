@@ -1,0 +1,74 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"holdfast/store"
+)
+
+// ErrUnreachable says that no server answered, or that the one that did cannot
+// serve now: it loads its data, is a replica, or its cluster is down. Another
+// try may succeed. A write that ended so may have been made.
+var ErrUnreachable = errors.New("redis: the server cannot be reached")
+
+// refusal is an error with advice on what to do.
+type refusal struct {
+	problem string
+	hint    string
+	err     error // what the server said; may be nil
+}
+
+// Error says what is wrong, and what the server said.
+func (r *refusal) Error() string {
+	if r.err == nil {
+		return r.problem
+	}
+	return r.problem + ": " + r.err.Error()
+}
+
+// Hint says what to do.
+func (r *refusal) Hint() string { return r.hint }
+
+// Unwrap returns what the server said.
+func (r *refusal) Unwrap() error { return r.err }
+
+// explain puts what a caller can act on in front of Redis' own words.
+func (d *database) explain(err error) error {
+	switch {
+	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, goredis.ErrClosed), errors.Is(err, ErrUnreachable):
+		return err
+	case goredis.IsOOMError(err):
+		return fmt.Errorf("%w: its memory limit (maxmemory) is reached: %w", store.ErrFull, err)
+	case goredis.HasErrorPrefix(err, "MISCONF"):
+		return fmt.Errorf("%w, or it cannot be written: %w", store.ErrFull, err)
+	case goredis.HasErrorPrefix(err, "WRONGPASS"):
+		return &refusal{"Redis refuses this user or password", "check the user and the password in the store's address", err}
+	case goredis.IsAuthError(err):
+		return &refusal{"Redis asks for a password", "put it into the store's address: redis://:PASSWORD@HOST, or redis://USER:PASSWORD@HOST", err}
+	case goredis.IsPermissionError(err):
+		return &refusal{"the Redis user may not do that", fmt.Sprintf("give it what Holdfast needs: ACL SETUSER NAME ~%s* &%s* +@all -@admin -@dangerous +info +config|get +wait",
+			d.prefix, d.prefix), err}
+	case unreachable(err):
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	return err
+}
+
+// unreachable reports whether err is of the network, or of a server that cannot
+// serve now.
+func unreachable(err error) bool {
+	if err == nil {
+		return false
+	}
+	var network net.Error
+	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, goredis.ErrPoolTimeout) ||
+		goredis.IsLoadingError(err) || goredis.IsReadOnlyError(err) || goredis.IsMasterDownError(err) ||
+		goredis.IsClusterDownError(err) || goredis.IsTryAgainError(err) || goredis.IsMaxClientsError(err) || goredis.IsNoReplicasError(err)
+}

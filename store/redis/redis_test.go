@@ -1,0 +1,56 @@
+package redis_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"testing"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"holdfast/store"
+	"holdfast/store/redis"
+	"holdfast/store/storetest"
+)
+
+// installations counts prefixes, so that each test has a store of its own.
+var installations atomic.Int64
+
+// fresh returns what opens an empty store on the server of cfg.
+func fresh(cfg redis.Config) storetest.Open {
+	cfg.Prefix = fmt.Sprintf("test-%d-%d", os.Getpid(), installations.Add(1))
+	cfg.Logger = slog.New(slog.DiscardHandler)
+	return func(ctx context.Context) (*store.Store, error) { return redis.Open(ctx, cfg) }
+}
+
+// real returns the server to test on. Tests that start servers of their own call
+// it as well: without HOLDFAST_TEST_REDIS there need not be a redis-server.
+func real(tb testing.TB) redis.Config {
+	tb.Helper()
+	url := os.Getenv("HOLDFAST_TEST_REDIS")
+	if url == "" {
+		tb.Skip("needs a real server: set HOLDFAST_TEST_REDIS to its address, as redis://127.0.0.1:6379, and have redis-server on PATH")
+	}
+	cfg, err := redis.ParseURL(url)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return cfg
+}
+
+func TestStore(t *testing.T) {
+	server := miniredis.RunT(t)
+	storetest.Run(t, func(*testing.T) storetest.Open { return fresh(redis.Config{Addrs: []string{server.Addr()}}) })
+}
+
+func TestServer(t *testing.T) {
+	cfg := real(t)
+	storetest.Run(t, func(*testing.T) storetest.Open { return fresh(cfg) })
+}
+
+func BenchmarkQueue(b *testing.B) {
+	cfg := real(b)
+	storetest.Benchmark(b, func(*testing.B) storetest.Open { return fresh(cfg) })
+}
