@@ -82,6 +82,8 @@ type world struct {
 	// hosts are the server file's host and repository blocks, where they are
 	// not those of the forge; name is then the repository's.
 	hosts, name string
+	// backend, where set, opens the store in place of the data directory's.
+	backend func() *store.Store
 	// launch, where set, changes how the server is started.
 	launch func(*exec.Cmd)
 
@@ -235,6 +237,9 @@ func (w *world) status(path string) int {
 // open opens the server's database, which a running server does not mind.
 func (w *world) open() *store.Store {
 	w.Helper()
+	if w.backend != nil {
+		return w.backend()
+	}
 	st, err := sqlite.Open(context.Background(), filepath.Join(w.dir, "data", "holdfast.db"))
 	if err != nil {
 		w.Fatal(err)
