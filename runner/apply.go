@@ -318,7 +318,9 @@ func (x *execution) applyFile(ctx context.Context, m terraform.Module, lease *lo
 	if err != nil {
 		return verdict{}, x.startOver(ctx, err)
 	}
-	err = x.r.Engines.Apply(ctx, m, file, x.result.Shim)
+	applying, done := x.untilGivenUp(ctx)
+	err = x.r.Engines.Apply(applying, m, file, x.result.Shim)
+	done()
 	if err == nil {
 		return verdict{state: store.Applied}, nil
 	}

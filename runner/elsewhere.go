@@ -10,6 +10,7 @@ import (
 	"holdfast/lock"
 	"holdfast/queue"
 	"holdfast/runner/shim"
+	"holdfast/runner/terraform"
 	"holdfast/store"
 )
 
@@ -196,6 +197,39 @@ func (x *execution) endure(ctx context.Context, lease *lock.Held) error {
 	queue.Endure(ctx)
 	x.endures = ctx
 	return nil
+}
+
+// untilGivenUp returns the context under which the engine applies. Where this
+// attempt lost the job or the lock, and whoever has them now waits for this very
+// engine, the engine is left to it: interrupting one makes orphans of what it is
+// making. One that nobody waits for any more is interrupted.
+func (x *execution) untilGivenUp(ctx context.Context) (context.Context, context.CancelFunc) {
+	applying, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		cause := context.Cause(ctx)
+		if (errors.Is(cause, queue.ErrLost) || errors.Is(cause, lock.ErrLost)) && x.waitedFor(applying) {
+			cause = terraform.ErrDetach
+		}
+		end(cause)
+	})
+	return applying, func() {
+		stop()
+		end(nil)
+	}
+}
+
+// waitedFor reports whether the run's engine is still the one that x started. A
+// store that cannot say so is as good as one that does: the state's own lock
+// keeps others from it.
+func (x *execution) waitedFor(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	run, err := x.r.Store.Runs.Get(ctx, x.run.ID)
+	if err != nil {
+		return !errors.Is(err, store.ErrNotFound)
+	}
+	var result Result
+	return run.State == store.Running && run.Step == stepApply && json.Unmarshal(run.Result, &result) == nil && result.Shim == x.result.Shim
 }
 
 // untilAnswered calls f once; for an attempt that endures, until the store

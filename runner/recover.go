@@ -26,6 +26,9 @@ func (x *execution) startOver(ctx context.Context, err error) error {
 // saved. If it has, the run is to be planned again from its start; else it stays
 // as it is, for the next attempt to find out.
 func (x *execution) interrupted(ctx context.Context, err error) error {
+	if errors.Is(err, terraform.ErrApplying) {
+		return errors.Join(errDetached, err)
+	}
 	if !errors.Is(context.Cause(ctx), queue.ErrShutdown) {
 		return err
 	}

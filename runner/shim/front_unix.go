@@ -96,6 +96,10 @@ func await(ended context.Context, dir string, signals <-chan os.Signal, t *tail)
 			t.copy()
 			return frontEnd(dir)
 		case <-signals:
+			if detached(dir) {
+				t.copy()
+				return codeUsage, errors.New("the engine goes on without this process")
+			}
 			pending++
 		case <-ticker.C:
 			t.copy()
@@ -105,6 +109,20 @@ func await(ended context.Context, dir string, signals <-chan os.Signal, t *tail)
 			pending--
 		}
 	}
+}
+
+// Detach has the front of dir end at its next signal, and the engine go on.
+func Detach(dir string) error {
+	f, err := create(filepath.Join(dir, "detached"))
+	if err != nil {
+		return fmt.Errorf("leave the engine alone: %w", err)
+	}
+	return f.Close()
+}
+
+func detached(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "detached"))
+	return err == nil
 }
 
 // frontEnd is the front's exit code after the supervisor's end.

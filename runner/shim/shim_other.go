@@ -24,3 +24,6 @@ func Alive(string) (bool, error) { return false, ErrUnsupported }
 
 // Interrupt returns ErrUnsupported.
 func Interrupt(string) error { return ErrUnsupported }
+
+// Detach returns ErrUnsupported.
+func Detach(string) error { return ErrUnsupported }

@@ -25,8 +25,9 @@ const applyLockTimeout = "10s"
 // attempt): it outlives this process, and shim.Abandon and shim.Follow tell
 // its successor what became of it.
 //
-// When ctx ends, the engine is interrupted: it finishes what it is at and
-// saves its state. After Config.Grace it is interrupted once more, and stops
+// When ctx ends with the cause ErrDetach, Apply leaves the engine alone and
+// returns ErrApplying. When it ends otherwise, the engine is interrupted: it
+// finishes what it is at and saves its state. After Config.Grace it is interrupted once more, and stops
 // at once. Where not even that helps, the error is ErrApplying. ErrStalePlan
 // says that the plan cannot be applied, and *StateLockedError that the state
 // was locked for ten seconds; nothing was done then. Else errors are those of
@@ -62,7 +63,12 @@ func (e *Engines) Apply(ctx context.Context, m Module, planFile, shimDir string)
 	select {
 	case err = <-ended:
 	case <-ctx.Done():
-		err = e.interruptApply(shimDir, ended, stop)
+		if errors.Is(context.Cause(ctx), ErrDetach) && shim.Detach(shimDir) == nil {
+			stop() // the front, which tells nobody; the engine is not its child
+			err = <-ended
+		} else {
+			err = e.interruptApply(shimDir, ended, stop)
+		}
 	}
 	return applied(ctx, shimDir, err)
 }

@@ -110,6 +110,10 @@ var ErrKilled = errors.New("the engine was killed")
 // still applying, behind its shim. Follow the shim to learn its end.
 var ErrApplying = errors.New("the engine is still applying")
 
+// ErrDetach is the cause with which a context ends when an engine that applies
+// is to go on without its caller; see Engines.Apply.
+var ErrDetach = errors.New("the engine is left to somebody else")
+
 // NotInstalledError says that no suitable engine is there or could be
 // installed.
 type NotInstalledError struct {
