@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"holdfast/lock"
+	"holdfast/runner"
 	"holdfast/store"
 	"holdfast/store/sqlite"
 )
@@ -217,6 +219,15 @@ func scriptStore(ts *testscript.TestScript, neg bool, args []string) {
 	holder := lock.Holder{ID: "hold/ada", Who: "ada", Why: "looking into\nthe \x1b[31moutage"}
 	_, err = st.Locks.Acquire(ctx, at, "git.example.com/platform/network/web", holder, 0)
 	ts.Check(err)
+	for _, n := range []runner.NodeState{
+		{Name: "east-1", Role: "serve", Host: "east", Version: "1.2.3", Started: at, Slots: 4, Running: []runner.NodeJob{{ID: "2", Kind: "plan"}, {ID: "1", Kind: "apply"}}, Seen: at.AddDate(1000, 0, 0)}, // not gone yet
+		{Name: "west-1", Role: "worker", Host: "west", Version: "1.2.3", Labels: []string{"eu", "prod"}, Started: at, Slots: 8, Running: []runner.NodeJob{{ID: "3", Kind: "drift"}}, Seen: at},
+	} {
+		value, err := json.Marshal(n)
+		ts.Check(err)
+		_, err = st.Records.Put(ctx, at, store.Record{Key: "node/" + n.Name, Value: value})
+		ts.Check(err)
+	}
 }
 
 func scriptCopies(ts *testscript.TestScript, neg bool, args []string) {

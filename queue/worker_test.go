@@ -149,6 +149,23 @@ func TestWorkerStartsAtOnce(t *testing.T) {
 	})
 }
 
+func TestWorkerTellsWhatItRuns(t *testing.T) {
+	bubble(t, func(context.Context, queue.Job) error { time.Sleep(time.Minute); return nil }, func(b *bench) {
+		w := queue.NewWorker(b.queue, b.config)
+		ctx, stop := context.WithCancel(b.Context())
+		b.stop = stop
+		go func() { b.done <- w.Run(ctx) }()
+		first, second := b.enqueue(queue.Job{}), b.enqueue(queue.Job{})
+		if jobs := w.Running(); len(jobs) != 2 || jobs[0].ID != first.ID || jobs[1].ID != second.ID {
+			t.Errorf("at work: %+v", jobs)
+		}
+		after(time.Minute)
+		if jobs := w.Running(); len(jobs) != 0 {
+			t.Errorf("afterwards: %+v", jobs)
+		}
+	})
+}
+
 func TestWorkerRetries(t *testing.T) {
 	bubble(t, func(_ context.Context, j queue.Job) error { return fmt.Errorf("attempt %d broke", j.Attempt) }, func(b *bench) {
 		b.config.MaxAttempts = 3

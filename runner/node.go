@@ -124,10 +124,10 @@ type Unserved struct {
 }
 
 // maxUnserved bounds the waiting jobs that are looked at.
-const maxUnserved = 10_000
+const maxUnserved = 1000
 
 // UnservedJobs counts the waiting jobs that none of nodes may take at now, by
-// the labels that they ask for, the most first. It looks at the oldest 10,000.
+// the labels that they ask for, the most first. It looks at the oldest 1,000.
 func UnservedJobs(ctx context.Context, driver queue.Driver, nodes []NodeState, now time.Time) ([]Unserved, error) {
 	waiting, err := driver.List(ctx, queue.Filter{State: queue.StateWaiting, Limit: maxUnserved})
 	if err != nil {

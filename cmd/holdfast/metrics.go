@@ -33,6 +33,8 @@ func newStoreCollector(st *store.Store, logger *slog.Logger) prometheus.Collecto
 		drifted:    prometheus.NewDesc("holdfast_drifted_workspaces", "Workspaces that drifted, by repository and class.", []string{"repository", "class"}, nil),
 		overdue:    prometheus.NewDesc("holdfast_overdue_workspaces", "Workspaces whose last good check is older than it may be, by repository.", []string{"repository"}, nil),
 		contested:  prometheus.NewDesc("holdfast_contested_workspaces", "Workspaces where something changes back what is corrected, by repository.", []string{"repository"}, nil),
+		workers:    prometheus.NewDesc("holdfast_workers", "Processes that carry out jobs and were heard of within a minute, by role.", []string{"role"}, nil),
+		unserved:   prometheus.NewDesc("holdfast_jobs_unserved", "Waiting jobs that no such process may take, of the 1,000 oldest.", nil, nil),
 		jobs:       prometheus.NewDesc("holdfast_jobs", "Unfinished jobs by kind and state.", []string{"kind", "state"}, nil),
 		leases:     prometheus.NewDesc("holdfast_leases", "Locks in force by kind: workspace (an apply at work), owner (a pull request), hold (a person).", []string{"kind"}, nil),
 	}
@@ -67,6 +69,15 @@ func workerMetrics(registry *prometheus.Registry) queue.Metrics {
 	}
 }
 
+// showWorker tells how many jobs this process runs at once, and how many it runs
+// now.
+func showWorker(registry *prometheus.Registry, w *queue.Worker, slots int) {
+	registry.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "holdfast_worker_slots", Help: "Jobs that this process runs at once."}, func() float64 { return float64(slots) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "holdfast_worker_busy", Help: "Jobs that this process runs now."}, func() float64 { return float64(len(w.Running())) }),
+	)
+}
+
 // retentionMetric counts what is removed by its age.
 func retentionMetric(registry *prometheus.Registry) func(what string) {
 	removed := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "holdfast_retention_removed_total", Help: "What was removed by its age (retention), by kind: the artifacts of a run, checks that found nothing, other runs."}, []string{"what"})
@@ -95,11 +106,11 @@ type storeCollector struct {
 	store  *store.Store
 	logger *slog.Logger
 
-	workspaces, jobs, leases, drifted, overdue, contested *prometheus.Desc
+	workspaces, jobs, leases, drifted, overdue, contested, workers, unserved *prometheus.Desc
 }
 
 func (c *storeCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.workspaces, c.jobs, c.leases, c.drifted, c.overdue, c.contested} {
+	for _, d := range []*prometheus.Desc{c.workspaces, c.jobs, c.leases, c.drifted, c.overdue, c.contested, c.workers, c.unserved} {
 		ch <- d
 	}
 }
@@ -147,6 +158,31 @@ func (c *storeCollector) queue(ctx context.Context, ch chan<- prometheus.Metric)
 		leases[[2]string{kind, ""}]++
 	}
 	c.emit(ch, c.leases, leases, err)
+	c.nodes(ctx, ch)
+}
+
+// nodes counts the processes that carry out jobs, and the jobs that none takes.
+func (c *storeCollector) nodes(ctx context.Context, ch chan<- prometheus.Metric) {
+	now := c.store.Now()
+	nodes, err := runner.Nodes(ctx, c.store.Records)
+	counts := map[[2]string]int{{"serve", ""}: 0, {"worker", ""}: 0}
+	for _, n := range nodes {
+		counts[[2]string{n.Role, ""}] += one(!n.Gone(now))
+	}
+	c.emit(ch, c.workers, counts, err)
+	if err != nil {
+		return
+	}
+	unserved, err := runner.UnservedJobs(ctx, c.store.Queue, nodes, now)
+	if err != nil {
+		c.logger.Warn("metrics", "error", err)
+		return
+	}
+	sum := 0
+	for _, u := range unserved {
+		sum += u.Jobs
+	}
+	ch <- prometheus.MustNewConstMetric(c.unserved, prometheus.GaugeValue, float64(sum))
 }
 
 func (c *storeCollector) emit(ch chan<- prometheus.Metric, desc *prometheus.Desc, counts map[[2]string]int, err error) {

@@ -9,6 +9,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -32,6 +33,13 @@ const (
 	serves role = iota // webhooks, pages and schedules; and work, where it has workers
 	works              // only work
 )
+
+func (r role) String() string {
+	if r == works {
+		return "worker"
+	}
+	return "serve"
+}
 
 // server is a Holdfast in one process: a whole one, or one of several that share
 // a store.
@@ -248,7 +256,7 @@ func (o serverOptions) withDefaults(s Settings) serverOptions {
 // newWorker returns the worker that carries out the runner's jobs.
 func newWorker(s Settings, node string, q *queue.Queue, r *runner.Runner, registry *prometheus.Registry, logger *slog.Logger) *queue.Worker {
 	const forever = math.MaxInt32
-	return queue.NewWorker(q, queue.WorkerConfig{
+	w := queue.NewWorker(q, queue.WorkerConfig{
 		Name: node, Labels: s.Labels, Concurrency: s.Workers, PerLimit: s.PerRepository, Limits: map[string]int{runner.LimitDrift: cmp.Or(s.DriftChecks, max(1, s.Workers/2))},
 		Lease: 15 * time.Second, Heartbeat: time.Second, Grace: s.Grace,
 		// The runner decides itself when a run has failed. What reports to a
@@ -262,6 +270,8 @@ func newWorker(s Settings, node string, q *queue.Queue, r *runner.Runner, regist
 		Ready:    func(context.Context) error { return checkDisk(s.DataDir) },
 		Handlers: r.Handlers(), Logger: logger, Metrics: workerMetrics(registry),
 	})
+	showWorker(registry, w, s.Workers)
+	return w
 }
 
 // Run serves until ctx ends and everything that ran has ended or was given
@@ -298,6 +308,13 @@ func (s *server) Run(ctx context.Context) error {
 		group.Go(func() error { s.hosts.ask(work, s.logger, askTimeout); return nil })
 	}
 	group.Go(func() error { s.runner.Attend(work); return nil })
+	if s.worker != nil {
+		started := s.store.Now()
+		group.Go(func() error {
+			s.runner.Announce(work, func() runner.NodeState { return s.state(started) })
+			return nil
+		})
+	}
 	group.Go(func() error { s.recoverAfterFailovers(work); return nil })
 	group.Go(func() error {
 		defer close(worked)
@@ -307,9 +324,21 @@ func (s *server) Run(ctx context.Context) error {
 		}
 		return s.worker.Run(work)
 	})
-	s.logger.Info(map[role]string{serves: "serving", works: "working"}[s.role], "node", s.node, "url", s.settings.URL, "listen", s.listener.Addr().String(),
+	s.logger.Info("ready", "role", s.role.String(), "node", s.node, "url", s.settings.URL, "listen", s.listener.Addr().String(),
 		"store", s.settings.storeName(), "data_dir", s.settings.DataDir, "workers", s.settings.Workers, "labels", s.settings.Labels, "repositories", len(s.settings.Repositories))
 	return group.Wait()
+}
+
+// state is what this process tells others of itself.
+func (s *server) state(started time.Time) runner.NodeState {
+	host, _ := os.Hostname() // only shown
+	n := runner.NodeState{
+		Name: s.node, Role: s.role.String(), Host: host, Version: version, Labels: s.settings.Labels, Started: started, Slots: s.settings.Workers,
+	}
+	for _, j := range s.worker.Running() {
+		n.Running = append(n.Running, runner.NodeJob{ID: j.ID, Kind: j.Kind})
+	}
+	return n
 }
 
 // recoverAfterFailovers looks for what a store forgot that failed over.
