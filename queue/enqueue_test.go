@@ -114,7 +114,7 @@ func TestDecide(t *testing.T) {
 		"lost":                    {err: broke, cause: ErrLost, unrecorded: true},
 		"lost though done":        {cause: ErrLost, unrecorded: true},
 		"canceled":                {err: broke, cause: ErrCanceled, want: Outcome{Done: true}},
-		"canceled and snoozed":    {err: Snooze(time.Hour), cause: ErrCanceled, want: Outcome{Done: true}},
+		"canceled and snoozed":    {err: Snooze(time.Hour), cause: ErrCanceled, want: Outcome{RunAt: now.Add(time.Hour), Uncounted: true}},
 		"discarded":               {err: Discard(broke), want: Outcome{Dead: true, Error: "broke"}},
 		"discarded while stopped": {err: Discard(broke), cause: ErrShutdown, want: Outcome{Dead: true, Error: "broke"}},
 		"snoozed":                 {err: Snooze(time.Hour), want: Outcome{RunAt: now.Add(time.Hour), Uncounted: true}},

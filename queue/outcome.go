@@ -24,8 +24,10 @@ import (
 //	Discard(err)  it is dead: no further attempt would help
 //	else          it runs again after a while, and is dead when attempts run out
 //
-// After ErrCanceled the job is done whatever is returned; after ErrShutdown it
-// goes back to the queue, uncounted, unless it was done.
+// After ErrCanceled the job is done whatever is returned, but for a Snooze: a
+// handler that may not leave things as they are (an engine goes on applying)
+// keeps its job with it, which stays cancelled until it is enqueued again.
+// After ErrShutdown it goes back to the queue, uncounted, unless it was done.
 type Handler func(ctx context.Context, j Job) error
 
 // snooze is what Snooze returns.
@@ -112,7 +114,7 @@ func decide(j Job, e ending) (o Outcome, record bool) {
 	switch {
 	case errors.Is(e.cause, ErrLost):
 		return Outcome{}, false
-	case e.err == nil, errors.Is(e.cause, ErrCanceled):
+	case e.err == nil, errors.Is(e.cause, ErrCanceled) && !IsSnooze(e.err):
 		return Outcome{Done: true}, true
 	case errors.As(e.err, &discarded):
 		return Outcome{Dead: true, Error: cut(e.err.Error(), maxError)}, true

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -342,6 +343,31 @@ func TestWorkerTellsTheHandlerOfAnEarlierCancel(t *testing.T) {
 		after(2 * time.Second)
 		if err := <-causes; !errors.Is(err, queue.ErrCanceled) || len(b.list()) != 0 {
 			t.Errorf("cause %v, %d left", err, len(b.list()))
+		}
+	})
+}
+
+func TestWorkerKeepsACanceledJobThatIsSnoozed(t *testing.T) {
+	var calls atomic.Int32
+	bubble(t, func(ctx context.Context, j queue.Job) error {
+		if calls.Add(1) < 3 {
+			return errors.Join(waits(ctx, j), queue.Snooze(time.Second))
+		}
+		return waits(ctx, j)
+	}, func(b *bench) {
+		calls.Store(0)
+		b.start()
+		j := b.enqueue(queue.Job{})
+		if _, err := b.queue.Cancel(t.Context(), j.ID); err != nil {
+			t.Fatal(err)
+		}
+		after(10*time.Second + time.Millisecond)
+		if j := b.only(); j.State != queue.StateWaiting || !j.Canceled || j.Attempt != 0 {
+			t.Errorf("%+v", j)
+		}
+		after(2 * time.Second)
+		if calls.Load() != 3 || len(b.list()) != 0 {
+			t.Errorf("%d calls, %d left", calls.Load(), len(b.list()))
 		}
 	})
 }

@@ -250,6 +250,9 @@ func (x *execution) carryOut(ctx context.Context, who string, seen reviewed, gat
 		if v, err := x.recover(ctx); v != nil || err != nil {
 			return deref(v), err
 		}
+		if x.result.Canceled {
+			return canceledByPerson, nil
+		}
 	}
 	m, release, err := x.module(ctx)
 	if err != nil {
@@ -334,7 +337,7 @@ func (x *execution) applyFile(ctx context.Context, m terraform.Module, lease *lo
 		return verdict{}, x.waitForState(ctx, locked)
 	}
 	if ctx.Err() != nil {
-		return verdict{}, x.interrupted(ctx, err)
+		return x.interrupted(ctx, err)
 	}
 	if errors.Is(err, terraform.ErrKilled) {
 		v, err := x.vanished(ctx)

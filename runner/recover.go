@@ -23,29 +23,41 @@ func (x *execution) startOver(ctx context.Context, err error) error {
 }
 
 // interrupted finds out whether the engine has ended by itself, with its state
-// saved. If it has, the run is to be planned again from its start; else it stays
-// as it is, for the next attempt to find out.
-func (x *execution) interrupted(ctx context.Context, err error) error {
+// saved, after the server or a person had it stop. After the server the run is
+// to be planned again from its start; after a person it ends with what the
+// engine did. Where the engine has not ended the run stays as it is, for the
+// next attempt to find out.
+func (x *execution) interrupted(ctx context.Context, err error) (verdict, error) {
 	if errors.Is(err, terraform.ErrApplying) {
-		return errors.Join(errDetached, err)
+		return verdict{}, errors.Join(errDetached, err)
 	}
-	if !errors.Is(context.Cause(ctx), queue.ErrShutdown) {
-		return err
+	canceled := errors.Is(context.Cause(ctx), queue.ErrCanceled)
+	if !canceled && !errors.Is(context.Cause(ctx), queue.ErrShutdown) {
+		return verdict{}, err
 	}
 	never, aerr := shim.Abandon(x.result.Shim)
 	if aerr != nil {
-		return errors.Join(errDetached, err, aerr)
+		return verdict{}, errors.Join(errDetached, err, aerr)
 	}
 	if never {
-		return x.startOver(ctx, err)
+		return verdict{}, x.startOver(ctx, err)
 	}
 	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	if exit, ferr := shim.Follow(wait, x.result.Shim, io.Discard); ferr != nil || exit.Killed() {
-		return errors.Join(errDetached, err)
+	exit, ferr := shim.Follow(wait, x.result.Shim, io.Discard)
+	if ferr != nil || exit.Killed() {
+		return verdict{}, errors.Join(errDetached, err)
+	}
+	if canceled {
+		x.result.Canceled = true
+		v, ferr := x.followed(wait, exit)
+		if ferr != nil || v == nil { // nothing was done, and the step was taken back
+			return verdict{}, errors.Join(err, ferr)
+		}
+		return *v, nil
 	}
 	x.log.Printf("Holdfast is stopping; the engine was interrupted and has saved its state. The rest is applied after the restart.\n")
-	return x.startOver(ctx, err)
+	return verdict{}, x.startOver(ctx, err)
 }
 
 // recover finds out what became of the engine that an earlier attempt started.
@@ -72,6 +84,10 @@ func (x *execution) recover(ctx context.Context) (*verdict, error) {
 		case errors.Is(err, shim.ErrGone), err == nil && exit.Killed():
 			return x.vanished(ctx)
 		case err != nil:
+			if errors.Is(context.Cause(ctx), queue.ErrCanceled) {
+				x.log.Printf("Canceled by a person: the engine is asked to stop.\n")
+				err = errors.Join(err, shim.Interrupt(x.result.Shim))
+			}
 			return nil, errors.Join(errDetached, err)
 		}
 		return x.followed(ctx, exit)
@@ -101,6 +117,9 @@ func (x *execution) followed(ctx context.Context, exit shim.Exit) (*verdict, err
 	locked := (*terraform.StateLockedError)(nil)
 	if errors.Is(err, terraform.ErrStalePlan) || errors.As(err, &locked) {
 		return nil, x.startOver(ctx, nil)
+	}
+	if x.result.Canceled {
+		return &verdict{store.Canceled, "Canceled by a person while it was applied. The engine has saved its state; what it had not begun is left to do."}, x.account(ctx)
 	}
 	if exit.Interrupted {
 		x.log.Printf("The engine was interrupted and has saved its state; the rest is planned and applied.\n")

@@ -121,7 +121,7 @@ func TestInterrupted(t *testing.T) {
 			x := f.applying(store.Running, test.shim)
 			ctx, stop := context.WithCancelCause(t.Context())
 			stop(queue.ErrShutdown)
-			err := x.interrupted(ctx, errDown)
+			_, err := x.interrupted(ctx, errDown)
 			if !errors.Is(err, errDown) || errors.Is(err, errDetached) != test.detached {
 				t.Errorf("error %v", err)
 			}

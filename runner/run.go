@@ -58,12 +58,16 @@ type verdict struct {
 // Holdfast itself is the reason; that is retried.
 func (r *Runner) handleRun(steps func(context.Context, *execution) (verdict, error)) queue.Handler {
 	return func(ctx context.Context, job queue.Job) error {
-		x, err := r.begin(ctx, job)
+		begin := ctx
+		if isCanceled(ctx) {
+			begin = context.WithoutCancel(ctx) // before it began: that is to be recorded
+		}
+		x, err := r.begin(begin, job)
 		if err != nil || x == nil {
-			return err
+			return keepCanceled(ctx, err)
 		}
 		if job.Attempt > r.MaxAttempts && x.earlier != stepApply && x.run.State != store.Unknown {
-			return x.finish(ctx, verdict{store.Failed, fmt.Sprintf("Holdfast died %d times while it carried this out.", job.Attempt-1)})
+			return x.finish(begin, verdict{store.Failed, fmt.Sprintf("Holdfast died %d times while it carried this out.", job.Attempt-1)})
 		}
 		v, err := steps(ctx, x)
 		if no := failure(ctx, err); no != nil && x.run.Step != stepApply && x.run.State != store.Unknown {
@@ -78,12 +82,12 @@ func (r *Runner) handleRun(steps func(context.Context, *execution) (verdict, err
 			return x.sweep() // superseded: nobody else removes what it left
 		case err == nil, errors.Is(err, errTaken):
 			return nil
-		case errors.Is(cause, queue.ErrLost), errors.Is(err, errDetached):
+		case errors.Is(cause, queue.ErrLost):
 			return err
-		case x.ended:
-			return err // the next attempt does what follows from the end
 		case errors.Is(cause, queue.ErrCanceled):
-			return x.finish(context.WithoutCancel(ctx), verdict{store.Canceled, "canceled by a person"})
+			return keepCanceled(ctx, x.cancel(context.WithoutCancel(ctx), err))
+		case x.ended, errors.Is(err, errDetached):
+			return err // the next attempt does what follows from the end, or finds it out
 		case errors.Is(cause, queue.ErrShutdown), queue.IsSnooze(err):
 			// Back to the queue: somebody else, or this process later.
 			return errors.Join(err, x.back(context.WithoutCancel(ctx)))

@@ -327,6 +327,9 @@ type Result struct {
 	Since time.Time `json:"since,omitzero"`
 	// Busy counts how often the state was found locked by somebody else.
 	Busy int `json:"busy,omitempty"`
+	// Canceled is set where a person canceled the run while its engine applied:
+	// it is followed to its end, and not started over.
+	Canceled bool `json:"canceled,omitempty"`
 	// Shim is the directory of the process that applies, on ShimNode.
 	Shim     string `json:"shim,omitempty"`
 	ShimNode string `json:"shim_node,omitempty"`
