@@ -24,6 +24,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"holdfast/lock"
+	"holdfast/queue"
 	"holdfast/runner"
 	"holdfast/store"
 	"holdfast/store/sqlite"
@@ -42,6 +43,8 @@ var updateScripts = flag.Bool("update-scripts", false, "write what commands prin
 //	byhand NAME ATTRIBUTE VALUE   change a resource in the cloud by hand
 //	mirror FILE                   write a CLI configuration with the provider to be installed from a directory
 //	store DIR                     make a server's store with a run and a lock
+//	jobs DIR                      put unfinished jobs into the store that "store DIR" made
+//	audited DIR PATTERN           check that the latest line of the store's audit trail matches
 //	copies FILE                   check that FILE is a store with that run and that lock
 //	busy VARIABLE                 listen on an address of this machine
 //	await FILE                    wait until it exists
@@ -74,6 +77,8 @@ func TestCommandLine(t *testing.T) {
 			"byhand":     scriptByHand,
 			"mirror":     scriptMirror,
 			"store":      scriptStore,
+			"jobs":       scriptJobs,
+			"audited":    scriptAudited,
 			"copies":     scriptCopies,
 			"busy":       scriptBusy,
 			"await":      scriptAwait,
@@ -227,6 +232,48 @@ func scriptStore(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		_, err = st.Records.Put(ctx, at, store.Record{Key: "node/" + n.Name, Value: value})
 		ts.Check(err)
+	}
+}
+
+// scriptJobs leaves a job in each state: a report that waits, a plan whose run
+// is queued, an apply that runs, a dead event, and a check for another worker.
+func scriptJobs(ts *testscript.TestScript, neg bool, args []string) {
+	needs(ts, neg, args, 1)
+	const repo = "git.example.com/platform/network"
+	ctx, at := context.Background(), time.Date(2020, 3, 4, 5, 6, 7, 0, time.UTC)
+	st, err := sqlite.Open(ctx, filepath.Join(ts.MkAbs(args[0]), "holdfast.db"))
+	ts.Check(err)
+	defer st.Close()
+	run := store.Run{ID: "01JNGZ9K1R0000000000000002", Key: "plan/8/web", Kind: store.KindPlan, State: store.Queued, Repository: repo, Workspace: "web", PullRequest: 8}
+	_, _, err = st.Runs.Create(ctx, at, run)
+	ts.Check(err)
+	jobs := []queue.Job{
+		{ID: "APPLY", Kind: "apply", Group: "workspace/" + repo + "/dns", Key: "run/elsewhere", Priority: queue.PriorityApply},
+		{ID: "EVENT", Kind: "event", Group: "pull/" + repo + "#7", Priority: queue.PriorityPrompt},
+		{ID: "PLAN", Kind: "plan", Group: "workspace/" + repo + "/web", Key: "run/" + run.ID},
+		{ID: "REPORT", Kind: "report", Group: "report/pull/" + repo + "#7"},
+		{ID: "CHECK", Kind: "drift", Group: "workspace/" + repo + "/mail", RunsOn: []string{"eu", "prod"}},
+	}
+	for i := range jobs {
+		jobs[i].RunAt, jobs[i].EnqueuedAt, jobs[i].OverdueAt = at, at, at.Add(time.Hour)
+	}
+	_, err = st.Queue.Enqueue(ctx, at, jobs)
+	ts.Check(err)
+	claimed, err := st.Queue.Claim(ctx, at, queue.Claim{Worker: "node-1/42", Lease: time.Minute, Max: 2})
+	ts.Check(err)
+	ts.Check(st.Queue.Finish(ctx, at, claimed[1].Ref(), queue.Outcome{Dead: true, Error: "ask git.example.com:\nno \x1b[31manswer " + strings.Repeat("for ever and ", 9)}))
+}
+
+func scriptAudited(ts *testscript.TestScript, neg bool, args []string) {
+	needs(ts, neg, args, 2)
+	ctx := context.Background()
+	st, err := sqlite.Open(ctx, filepath.Join(ts.MkAbs(args[0]), "holdfast.db"))
+	ts.Check(err)
+	defer st.Close()
+	entries, err := st.Audit.List(ctx, "", 1)
+	ts.Check(err)
+	if len(entries) != 1 || entries[0].Who == "" || !regexp.MustCompile(args[1]).MatchString(entries[0].Action+": "+entries[0].Why) {
+		ts.Fatalf("the latest line is %+v", entries)
 	}
 }
 
