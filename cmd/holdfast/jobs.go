@@ -47,7 +47,7 @@ do so; the server may be running or not.`,
 			return err
 		}
 		shown := jobs[:min(most, len(jobs))]
-		now := timeOf(st)
+		now := st.Now()
 		err = list(cmd, *format, shown, "jobs", "job kind state about attempt due worker error", func(j queue.Job) []string {
 			return jobCells(j, now)
 		})
@@ -63,14 +63,6 @@ do so; the server may be running or not.`,
 		return read(cmd, args)
 	}
 	return cmd
-}
-
-// timeOf is the time that a store's processes share.
-func timeOf(st *store.Store) time.Time {
-	if st.Clock != nil {
-		return st.Clock()
-	}
-	return time.Now()
 }
 
 // jobCells is a job's line in the table.
@@ -214,7 +206,7 @@ trail.`,
 }
 
 func cancelJob(ctx context.Context, st *store.Store, out io.Writer, j queue.Job, why string) error {
-	became, err := runner.CancelJob(ctx, st, queue.New(st.Queue, queue.Config{Clock: st.Clock}), timeOf(st), j, whoAmI())
+	became, err := runner.CancelJob(ctx, st, queue.New(st.Queue, queue.Config{Clock: st.Clock}), st.Now(), j, whoAmI())
 	switch {
 	case errors.Is(err, queue.ErrNotFound):
 		return hasEnded(j.ID)
@@ -297,7 +289,7 @@ func auditJob(ctx context.Context, st *store.Store, action string, j queue.Job, 
 	}
 	about := strings.TrimSuffix(fmt.Sprintf("%s job %s about %s: %s", j.Kind, j.ID, aboutJob(j), why), ": ")
 	err := st.Audit.Append(ctx, store.Entry{
-		ID: ulid.Make().String(), At: timeOf(st), Who: whoAmI(), Action: action,
+		ID: ulid.Make().String(), At: st.Now(), Who: whoAmI(), Action: action,
 		Repository: run.Repository, Workspace: run.Workspace, Run: run.ID, Why: about,
 	})
 	if err != nil {

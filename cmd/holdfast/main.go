@@ -108,7 +108,7 @@ and "diff" end with 2 where they found a difference.`,
 		newServe(), newWorkerCommand(), newDemo(), newSetup(), newDoctor(),
 		newPlan(), newDrift(), newWorkspaces(), newValidate(),
 		newShow(), newDiff(),
-		newRuns(), newJobs(), newWorkers(), newLocks(), newHold(), newRelease(), newUnlock(), newBackup(), newVersion(),
+		newRuns(), newJobs(), newWorkers(), newLocks(), newHold(), newRelease(), newUnlock(), newBackup(), newMigrate(), newVersion(),
 	)
 	return root
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"os"
@@ -103,11 +104,8 @@ func (f *serverFlags) settings(load func(string, func(string) (string, bool)) (S
 			flags[variable], named[variable] = strings.Trim(flag.Value.String(), "[]"), "--"+name
 		}
 	}
-	if u, err := url.Parse(f.store); err == nil && u.User != nil {
-		if _, secret := u.User.Password(); secret {
-			return Settings{}, hinted{errors.New("--store has a password in it, which everybody on this machine can read in the list of processes"),
-				`leave it out there, and set HOLDFAST_REDIS_PASSWORD, or password = env("…") in the server file's redis block`}
-		}
+	if err := noPassword("--store", f.store); err != nil {
+		return Settings{}, err
 	}
 	s, err := load(file, func(name string) (string, bool) {
 		if v, ok := flags[name]; ok {
@@ -124,4 +122,18 @@ func (f *serverFlags) settings(load func(string, func(string) (string, bool)) (S
 		}
 	}
 	return s, err
+}
+
+// noPassword refuses a store's address with a password in it on the command
+// line.
+func noPassword(flag, address string) error {
+	u, err := url.Parse(address)
+	if err != nil || u.User == nil {
+		return nil
+	}
+	if _, secret := u.User.Password(); !secret {
+		return nil
+	}
+	return hinted{fmt.Errorf("%s has a password in it, which everybody on this machine can read in the list of processes", flag),
+		`leave it out there, and set HOLDFAST_REDIS_PASSWORD, or password = env("…") in the server file's redis block`}
 }

@@ -31,7 +31,10 @@ func openStore(ctx context.Context, s Settings, logger *slog.Logger, observe fun
 	if err != nil {
 		return nil, nil, err
 	}
-	digestKey, err := openDigestKey(ctx, st, s, key)
+	var digestKey []byte
+	if err = migrating(ctx, st); err == nil {
+		digestKey, err = openDigestKey(ctx, st, s, key)
+	}
 	if err == nil {
 		err = openArtifacts(ctx, st, s, key, logger)
 	}
