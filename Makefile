@@ -50,3 +50,8 @@ bench: terraform ## measure the queue, and a pull request beside plain Terraform
 .PHONY: terraform
 terraform:
 	@command -v terraform >/dev/null || { echo "terraform is not on PATH; install it (1.11 or newer) and try again"; exit 1; }
+
+# A module of its own: Helm's libraries stay out of the product.
+.PHONY: deploy
+deploy: ## check what deploy/ has: image, Compose, systemd unit, Helm chart
+	staticcheck=$$($(GO) tool -n staticcheck) && cd deploy && $(GO) vet . && $$staticcheck . && $(GO) test .
