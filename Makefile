@@ -54,4 +54,5 @@ terraform:
 # A module of its own: Helm's libraries stay out of the product.
 .PHONY: deploy
 deploy: ## check what deploy/ has: image, Compose, systemd unit, Helm chart
-	staticcheck=$$($(GO) tool -n staticcheck) && cd deploy && $(GO) vet . && $$staticcheck . && $(GO) test .
+	@# Without staticcheck: it would look at all of Kubernetes' packages first.
+	cd deploy && $(GO) vet . && $(GO) test .
