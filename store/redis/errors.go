@@ -13,7 +13,7 @@ import (
 )
 
 // ErrUnreachable says that no server answered, or that the one that did cannot
-// serve now: it loads its data, is a replica, or its cluster is down. Another
+// serve now: it loads its data, is a replica, is busy, or its cluster is down. Another
 // try may succeed. A write that ended so may have been made.
 var ErrUnreachable = errors.New("redis: the server cannot be reached")
 
@@ -70,5 +70,6 @@ func unreachable(err error) bool {
 	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, goredis.ErrPoolTimeout) ||
 		goredis.IsLoadingError(err) || goredis.IsReadOnlyError(err) || goredis.IsMasterDownError(err) ||
-		goredis.IsClusterDownError(err) || goredis.IsTryAgainError(err) || goredis.IsMaxClientsError(err) || goredis.IsNoReplicasError(err)
+		goredis.IsClusterDownError(err) || goredis.IsTryAgainError(err) || goredis.IsMaxClientsError(err) || goredis.IsNoReplicasError(err) ||
+		goredis.HasErrorPrefix(err, "BUSY ")
 }

@@ -25,9 +25,9 @@ func fresh(cfg redis.Config) storetest.Open {
 	return func(ctx context.Context) (*store.Store, error) { return redis.Open(ctx, cfg) }
 }
 
-// real returns the server to test on. Tests that start servers of their own call
+// realServer returns the server to test on. Tests that start servers of their own call
 // it as well: without HOLDFAST_TEST_REDIS there need not be a redis-server.
-func real(tb testing.TB) redis.Config {
+func realServer(tb testing.TB) redis.Config {
 	tb.Helper()
 	url := os.Getenv("HOLDFAST_TEST_REDIS")
 	if url == "" {
@@ -46,11 +46,6 @@ func TestStore(t *testing.T) {
 }
 
 func TestServer(t *testing.T) {
-	cfg := real(t)
+	cfg := realServer(t)
 	storetest.Run(t, func(*testing.T) storetest.Open { return fresh(cfg) })
-}
-
-func BenchmarkQueue(b *testing.B) {
-	cfg := real(b)
-	storetest.Benchmark(b, func(*testing.B) storetest.Open { return fresh(cfg) })
 }

@@ -53,14 +53,15 @@ local function expired()
   local out = {}
   for _, member in ipairs(call('ZRANGEBYLEX', key('leases'), '-', through(now))) do
     local j = load(sub(member, TIMED + 1))
-    if serves(j.pool) then out[#out + 1] = { job = j, order = rank(j, now) .. j.seq } end
+    if serves(j.pool) then out[#out + 1] = { id = j.id, order = rank(j, now) .. j.seq } end
   end
   table.sort(out, function(a, b) return a.order < b.order end)
   return out
 end
 
--- heads of pools, as far as they were looked up, and how far each pool was
--- passed over: what lies before has a full bucket.
+-- tops are the first claimable jobs of pools, as far as they were looked up, and
+-- passed is how far each pool was passed over: what lies before has a full
+-- bucket.
 local tops, passed = {}, {}
 
 -- top returns the first claimable job of a pool. One that is due by the clock
@@ -69,11 +70,14 @@ local function top(pool)
   while tops[pool] == nil do
     local from = passed[pool] and '(' .. passed[pool] or '-'
     local member = call('ZRANGEBYLEX', key('top:' .. pool), from, '+', 'LIMIT', 0, 1)[1]
-    local j = member and load(sub(member, RANKED + 1))
-    if not j then
+    if not member then
       tops[pool] = false
-    elseif j.run_at <= now and free(j.limit) then
-      tops[pool] = { job = j, order = sub(member, 1, RANKED) }
+      break
+    end
+    local id = sub(member, RANKED + 1)
+    local j = call('HMGET', key('job:' .. id), 'run_at', 'limit')
+    if j[1] <= now and free(j[2] or '') then
+      tops[pool] = { id = id, pool = pool, limit = j[2] or '', order = sub(member, 1, RANKED) }
     else
       passed[pool] = member
     end
@@ -81,7 +85,8 @@ local function top(pool)
   return tops[pool]
 end
 
-local function take(j)
+local function take(id)
+  local j = load(id)
   displace(j)
   j.state, j.worker, j.lease_end = RUNNING, worker, leaseEnd
   j.token, j.attempt = token('job', now), format('%.0f', tonumber('0' .. j.attempt) + 1)
@@ -96,23 +101,21 @@ local function claim()
   end
   while #ids < max do
     local next = again[1]
-    local isNew = false
     for _, pool in ipairs(pools) do
       local candidate = top(pool)
-      if candidate and (not next or candidate.order < next.order) then
-        next, isNew = candidate, true
-      end
+      if candidate and (not next or candidate.order < next.order) then next = candidate end
     end
     if not next then break end
-    local j = next.job
-    if isNew then
-      tops[j.pool] = nil
-    else
+    if next == again[1] then
       table.remove(again, 1)
-    end
-    if not isNew or free(j.limit) then
-      take(j)
-      ids[#ids + 1] = j.id
+      take(next.id)
+      ids[#ids + 1] = next.id
+    else
+      tops[next.pool] = nil
+      if free(next.limit) then -- still: another of its bucket may have been taken
+        take(next.id)
+        ids[#ids + 1] = next.id
+      end
     end
   end
   return ids
