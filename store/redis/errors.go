@@ -38,6 +38,12 @@ func (r *refusal) Hint() string { return r.hint }
 // Unwrap returns what the server said.
 func (r *refusal) Unwrap() error { return r.err }
 
+// UserRules are the rules of an ACL user who may do what Holdfast does, and no
+// more. Without "config|get", settings are asked for by INFO only.
+func UserRules(prefix string) string {
+	return fmt.Sprintf("~{%s}:* &{%s}:* +@all -@admin -@dangerous +info +config|get", prefix, prefix)
+}
+
 // explain puts what a caller can act on in front of Redis' own words.
 func (d *database) explain(err error) error {
 	switch {
@@ -52,8 +58,7 @@ func (d *database) explain(err error) error {
 	case goredis.IsAuthError(err):
 		return &refusal{"Redis asks for a password", "put it into the store's address: redis://:PASSWORD@HOST, or redis://USER:PASSWORD@HOST", err}
 	case goredis.IsPermissionError(err):
-		return &refusal{"the Redis user may not do that", fmt.Sprintf("give it what Holdfast needs: ACL SETUSER NAME ~%s* &%s* +@all -@admin -@dangerous +info +config|get +wait",
-			d.prefix, d.prefix), err}
+		return &refusal{"the Redis user may not do that", "give it what Holdfast needs: ACL SETUSER NAME " + UserRules(d.cfg.Prefix), err}
 	case unreachable(err):
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}

@@ -18,12 +18,20 @@ import (
 // installations counts prefixes, so that each test has a store of its own.
 var installations atomic.Int64
 
-// fresh returns what opens an empty store on the server of cfg.
-func fresh(cfg redis.Config) storetest.Open {
+// installation returns cfg with a prefix that is not in use.
+func installation(cfg redis.Config) redis.Config {
 	cfg.Prefix = fmt.Sprintf("test-%d-%d", os.Getpid(), installations.Add(1))
 	cfg.Logger = slog.New(slog.DiscardHandler)
+	return cfg
+}
+
+// at returns what opens the store of cfg.
+func at(cfg redis.Config) storetest.Open {
 	return func(ctx context.Context) (*store.Store, error) { return redis.Open(ctx, cfg) }
 }
+
+// fresh returns what opens an empty store on the server of cfg.
+func fresh(cfg redis.Config) storetest.Open { return at(installation(cfg)) }
 
 // realServer returns the server to test on. Tests that start servers of their own call
 // it as well: without HOLDFAST_TEST_REDIS there need not be a redis-server.

@@ -5,11 +5,9 @@ package redistest
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"net"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"syscall"
@@ -42,12 +40,15 @@ type Server struct {
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	port := freePort(t)
+	return start(t, "redis", port, append([]string{"--port", port}, args...))
+}
+
+// start starts a server whose args name its port.
+func start(t testing.TB, scheme, port string, args []string) *Server {
+	t.Helper()
 	s := &Server{t: t, Addr: net.JoinHostPort("127.0.0.1", port)}
-	s.URL = "redis://" + s.Addr
-	s.args = append([]string{
-		"--port", port, "--bind", "127.0.0.1", "--dir", t.TempDir(), "--save", "",
-		"--appendonly", "yes", "--appendfsync", "always",
-	}, args...)
+	s.URL = scheme + "://" + s.Addr
+	s.args = append([]string{"--bind", "127.0.0.1", "--dir", t.TempDir(), "--save", "", "--appendonly", "yes", "--appendfsync", "always"}, args...)
 	t.Cleanup(s.Kill)
 	s.Restart()
 	return s
@@ -166,77 +167,5 @@ func (s *Server) signal(sig syscall.Signal) {
 	}
 	if err := s.cmd.Process.Signal(sig); err != nil {
 		s.t.Fatal(err)
-	}
-}
-
-// Cluster starts three masters that have a third of the slots each, and waits
-// until all of them know it.
-func Cluster(t testing.TB, args ...string) []*Server {
-	t.Helper()
-	var nodes []*Server
-	for i := range 3 {
-		file := filepath.Join(t.TempDir(), fmt.Sprintf("nodes-%d.conf", i))
-		nodes = append(nodes, Start(t, append([]string{"--cluster-enabled", "yes", "--cluster-config-file", file}, args...)...))
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	const slots = 16384
-	first := nodes[0].Client()
-	for i, n := range nodes {
-		if err := n.Client().ClusterAddSlotsRange(ctx, i*slots/3, (i+1)*slots/3-1).Err(); err != nil {
-			t.Fatal(err)
-		}
-		// Two nodes that think of one epoch would quarrel about their slots.
-		if err := n.Client().Do(ctx, "CLUSTER", "SET-CONFIG-EPOCH", i+1).Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, n := range nodes[1:] {
-		host, port, _ := net.SplitHostPort(n.Addr)
-		if err := first.ClusterMeet(ctx, host, port).Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, n := range nodes {
-		waitForCluster(ctx, t, n.Client())
-	}
-	return nodes
-}
-
-// waitForCluster waits until a node knows where all slots are.
-func waitForCluster(ctx context.Context, t testing.TB, node *goredis.Client) {
-	t.Helper()
-	for {
-		info, err := node.ClusterInfo(ctx).Result()
-		if err == nil && bytes.Contains([]byte(info), []byte("cluster_state:ok")) {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("the cluster does not come together: %v\n%s", err, info)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-}
-
-// Replica starts a server that follows master, and waits until it has all of
-// its data.
-func Replica(t testing.TB, master *Server, args ...string) *Server {
-	t.Helper()
-	host, port, _ := net.SplitHostPort(master.Addr)
-	s := Start(t, append([]string{"--replicaof", host + " " + port, "--repl-diskless-sync-delay", "0"}, args...)...)
-	c := s.Client()
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	for {
-		info, err := c.Info(ctx, "replication").Result()
-		if err == nil && bytes.Contains([]byte(info), []byte("master_link_status:up")) {
-			return s
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("the replica does not follow: %v\n%s", err, info)
-		case <-time.After(20 * time.Millisecond):
-		}
 	}
 }
