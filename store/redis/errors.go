@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -46,23 +47,43 @@ func UserRules(prefix string) string {
 
 // explain puts what a caller can act on in front of Redis' own words.
 func (d *database) explain(err error) error {
-	switch {
-	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, goredis.ErrClosed), errors.Is(err, ErrUnreachable):
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, goredis.ErrClosed) || errors.Is(err, ErrUnreachable) {
 		return err
+	}
+	if r := d.refused(err); r != nil {
+		return r
+	}
+	switch {
 	case goredis.IsOOMError(err):
-		return fmt.Errorf("%w: its memory limit (maxmemory) is reached: %w", store.ErrFull, err)
+		return fmt.Errorf("%w: the memory limit of Redis (maxmemory) is reached: %w", store.ErrFull, err)
 	case goredis.HasErrorPrefix(err, "MISCONF"):
-		return fmt.Errorf("%w, or it cannot be written: %w", store.ErrFull, err)
+		return fmt.Errorf("%w, or cannot be written by Redis: %w", store.ErrFull, err)
+	case unreachable(err):
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	return err
+}
+
+// refused returns what a server, or its certificate, has against us and what to
+// do about it, or nil. Another try is no use.
+func (d *database) refused(err error) error {
+	var untrusted *tls.CertificateVerificationError
+	_, moved := goredis.IsMovedError(err)
+	switch {
 	case goredis.HasErrorPrefix(err, "WRONGPASS"):
 		return &refusal{"Redis refuses this user or password", "check the user and the password in the store's address", err}
 	case goredis.IsAuthError(err):
 		return &refusal{"Redis asks for a password", "put it into the store's address: redis://:PASSWORD@HOST, or redis://USER:PASSWORD@HOST", err}
 	case goredis.IsPermissionError(err):
 		return &refusal{"the Redis user may not do that", "give it what Holdfast needs: ACL SETUSER NAME " + UserRules(d.cfg.Prefix), err}
-	case unreachable(err):
-		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	case moved && !d.cfg.Cluster:
+		return &refusal{"this Redis is a node of a cluster", "write the store's address as " + formCluster, err}
+	case goredis.HasErrorPrefix(err, "This instance has cluster support disabled"):
+		return &refusal{"this Redis is no node of a cluster", "write the store's address as " + formServer, err}
+	case errors.As(err, &untrusted):
+		return &refusal{"the certificate of this Redis is not trusted", "add who signed it to the authorities of this machine, as with SSL_CERT_FILE, or correct the host in the store's address", err}
 	}
-	return err
+	return nil
 }
 
 // unreachable reports whether err is of the network, or of a server that cannot

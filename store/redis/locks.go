@@ -89,19 +89,23 @@ func (d *locks) Release(ctx context.Context, now time.Time, l lock.Lease) (err e
 // step.
 func (d *locks) List(ctx context.Context, now time.Time, prefix string) (out []lock.Lease, err error) {
 	defer d.observe("locks.list", time.Now(), &err)
+	if out, err = d.leases(ctx, now, prefix); err != nil {
+		return nil, fmt.Errorf("list locks: %w", err)
+	}
+	return out, nil
+}
+
+func (d *database) leases(ctx context.Context, now time.Time, prefix string) (out []lock.Lease, err error) {
 	err = eachPage(prefix, func(from, to string) (string, error) {
 		reply, err := d.read(ctx, listLocksScript, from, to, step, stamp(now))
 		if err != nil {
 			return "", err
 		}
-		next, found, err := page(reply, scanLeases)
+		last, found, err := page(reply, scanLeases)
 		out = append(out, found...)
-		return next, err
+		return last, err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("list locks: %w", err)
-	}
-	return out, nil
+	return out, err
 }
 
 func scanLeases(reply any) ([]lock.Lease, error) {

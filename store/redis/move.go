@@ -23,7 +23,7 @@ func (d *database) dump(ctx context.Context, emit func(store.Item) error) (err e
 		d.dumpTokens, d.dumpJobs, d.dumpLeases, d.dumpRuns, d.dumpArtifacts, d.dumpRecords, d.dumpEntries,
 	} {
 		if err := part(ctx, emit); err != nil {
-			return fmt.Errorf("dump the store: %w", d.explain(err))
+			return fmt.Errorf("dump the store: %w", err)
 		}
 	}
 	return nil
@@ -32,7 +32,7 @@ func (d *database) dump(ctx context.Context, emit func(store.Item) error) (err e
 func (d *database) dumpTokens(ctx context.Context, emit func(store.Item) error) error {
 	values, err := d.client.HMGet(ctx, d.key("token"), "job", "lock").Result()
 	if err != nil {
-		return err
+		return d.explain(err)
 	}
 	r := &row{values: values}
 	tokens := store.Tokens{Job: r.number(), Lock: r.number()}
@@ -49,7 +49,7 @@ func (d *database) dumpJobs(ctx context.Context, emit func(store.Item) error) er
 }
 
 func (d *database) dumpLeases(ctx context.Context, emit func(store.Item) error) error {
-	leases, err := (&locks{d}).List(ctx, d.watch.now(), "")
+	leases, err := d.leases(ctx, d.watch.now(), "")
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func (d *database) dumpRuns(ctx context.Context, emit func(store.Item) error) er
 			return nil
 		})
 		if err != nil {
-			return err
+			return d.explain(err)
 		}
 		for i, id := range ids {
 			r, err := scanRun(append([]any{id}, found[i].Val()...))
@@ -113,7 +113,7 @@ func (d *database) dumpEntries(ctx context.Context, emit func(store.Item) error)
 	return d.eachName(ctx, "entries", func(ids []string) error {
 		texts, err := d.client.HMGet(ctx, d.key("entry"), ids...).Result()
 		if err != nil {
-			return err
+			return d.explain(err)
 		}
 		entries, err := scanEntries(texts)
 		if err != nil {
@@ -133,7 +133,7 @@ func (d *database) eachName(ctx context.Context, index string, do func(names []s
 	return eachPage("", func(from, to string) (string, error) {
 		names, err := d.client.ZRangeByLex(ctx, d.key(index), &goredis.ZRangeBy{Min: from, Max: to, Count: step}).Result()
 		if err != nil || len(names) == 0 {
-			return "", err
+			return "", d.explain(err)
 		}
 		return names[len(names)-1], do(names)
 	})

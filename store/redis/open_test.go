@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/alicebob/miniredis/v2/server"
 
+	"holdfast/queue"
 	"holdfast/store"
 	"holdfast/store/redis"
 )
@@ -56,11 +59,13 @@ func TestOpenRefuses(t *testing.T) {
 		want    string // in the error and its hint
 		is      error
 	}{
-		"nobody":             {spoil: func(m *miniredis.Miniredis) { m.Close() }, want: "connection refused", is: redis.ErrUnreachable},
+		"nobody":             {spoil: func(m *miniredis.Miniredis) { m.Close() }, want: "check that Redis runs", is: redis.ErrUnreachable},
 		"no password":        {spoil: func(m *miniredis.Miniredis) { m.RequireAuth("hunter2") }, want: "redis://:PASSWORD@HOST"},
 		"a wrong password":   {spoil: func(m *miniredis.Miniredis) { m.RequireAuth("x") }, change: func(cfg *redis.Config) { cfg.Password = "hunter2" }, want: "refuses this user or password"},
 		"no permission":      {spoil: func(m *miniredis.Miniredis) { m.SetError("NOPERM no permissions to run") }, want: "ACL SETUSER"},
 		"loading":            {spoil: func(m *miniredis.Miniredis) { m.SetError("LOADING the dataset") }, is: redis.ErrUnreachable},
+		"a cluster's node":   {spoil: func(m *miniredis.Miniredis) { m.SetError("MOVED 1 127.0.0.1:7000") }, want: "redis+cluster://"},
+		"no cluster":         {change: func(cfg *redis.Config) { cfg.Cluster = true }, spoil: func(m *miniredis.Miniredis) { m.SetError("ERR This instance has cluster support disabled") }, want: "as redis://"},
 		"an old server":      {answers: map[string]string{"server": "# Server\r\nredis_version:6.0.16\r\n"}, want: "Redis 6.0.16 is too old"},
 		"a replica":          {answers: map[string]string{"replication": "role:slave\r\n"}, want: "replica", is: redis.ErrUnreachable},
 		"evicts":             {answers: map[string]string{"maxmemory": "1", "maxmemory-policy": "allkeys-lru"}, want: "maxmemory-policy noeviction"},
@@ -160,5 +165,28 @@ func TestErrors(t *testing.T) {
 	m.Close()
 	if _, err := s.Records.Get(t.Context(), "k"); !errors.Is(err, redis.ErrUnreachable) {
 		t.Errorf("without a server: got %v", err)
+	}
+}
+
+// TestObserve calls methods that succeed and that fail.
+func TestObserve(t *testing.T) {
+	type call struct {
+		method string
+		err    error
+	}
+	var calls []call
+	cfg := installation(redis.Config{Addrs: []string{miniredis.RunT(t).Addr()}})
+	cfg.Observe = func(method string, _ time.Duration, err error) { calls = append(calls, call{method, err}) }
+	s := open(t, at(cfg))
+	if _, err := s.Queue.Claim(t.Context(), start, queue.Claim{Max: 1}); err != nil {
+		t.Fatal(err)
+	}
+	_, missing := s.Runs.Get(t.Context(), "none")
+	if err := s.Dump(t.Context(), func(store.Item) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	want := []call{{"queue.claim", nil}, {"runs.get", missing}, {"dump", nil}}
+	if !slices.Equal(calls, want) {
+		t.Errorf("got %v, want %v", calls, want)
 	}
 }

@@ -49,8 +49,11 @@ func Open(ctx context.Context, cfg Config) (*store.Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	d := &database{cfg: cfg, client: cfg.connect(), prefix: "{" + cfg.Prefix + "}:"}
-	if err := d.check(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open store %s: %w", cfg, d.explain(err)), d.client.Close())
+	if err := d.explain(d.check(ctx)); err != nil {
+		if errors.Is(err, ErrUnreachable) {
+			err = &refusal{"no answer that is of use", "check that Redis runs and is no replica, its host and port, and that the address says rediss:// where it speaks TLS, and only there", err}
+		}
+		return nil, errors.Join(fmt.Errorf("open store %s: %w", cfg, err), d.client.Close())
 	}
 	d.wake, d.watch = newBell(d), newWatch(d)
 	d.watch.start(ctx)
@@ -66,12 +69,19 @@ func Open(ctx context.Context, cfg Config) (*store.Store, error) {
 		Failovers: d.watch.listen,
 		Dump:      d.dump,
 		Load:      d.load,
-		Close: sync.OnceValue(func() error {
-			d.wake.stop()
-			d.watch.stop()
-			return d.client.Close()
-		}),
+		Close:     sync.OnceValue(d.close),
 	}, nil
+}
+
+// close closes the connections before it waits for those who use them: a read
+// from a server that hangs ends with its connection, and not with a context.
+func (d *database) close() error {
+	d.wake.stop()
+	d.watch.stop()
+	err := d.client.Close()
+	d.wake.wait()
+	d.watch.wait()
+	return err
 }
 
 // key returns the name of one of the installation's keys.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/alicebob/miniredis/v2"
+	goredis "github.com/redis/go-redis/v9"
 
 	"holdfast/store"
 	"holdfast/store/redis"
@@ -45,7 +46,29 @@ func realServer(tb testing.TB) redis.Config {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	tb.Cleanup(func() { cleanUp(tb, cfg) })
 	return cfg
+}
+
+// cleanUp deletes what the tests of this process stored on the server of cfg.
+func cleanUp(tb testing.TB, cfg redis.Config) {
+	tb.Helper()
+	ctx := context.Background()
+	client := goredis.NewUniversalClient(&goredis.UniversalOptions{Addrs: cfg.Addrs, Username: cfg.Username, Password: cfg.Password, DB: cfg.DB, TLSConfig: cfg.TLS})
+	defer client.Close()
+	keys := client.Scan(ctx, 0, fmt.Sprintf("{test-%d-*", os.Getpid()), 1000).Iterator()
+	for keys.Next(ctx) {
+		client.Unlink(ctx, keys.Val())
+	}
+	if err := keys.Err(); err != nil {
+		tb.Errorf("clean up: %v", err)
+	}
+}
+
+// TestMain keeps the client's log out of the tests' output.
+func TestMain(m *testing.M) {
+	redis.LogTo(slog.New(slog.DiscardHandler))
+	os.Exit(m.Run())
 }
 
 func TestStore(t *testing.T) {

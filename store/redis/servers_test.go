@@ -243,6 +243,27 @@ func dump(t *testing.T, s *store.Store) (items []store.Item) {
 	return items
 }
 
+// TestHang closes a store whose server does not answer any more.
+func TestHang(t *testing.T) {
+	realServer(t)
+	t.Parallel()
+	server := redistest.Start(t)
+	s, err := fresh(redis.Config{Addrs: []string{server.Addr}})(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Queue.Wake(t.Context())
+	server.Pause()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := s.Records.Get(ctx, "k"); !errors.Is(err, redis.ErrUnreachable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Get: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestFull fills the server's memory: nothing new is taken, and what is running
 // can be finished.
 func TestFull(t *testing.T) {

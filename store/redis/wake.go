@@ -64,16 +64,17 @@ func (b *bell) leave(c chan struct{}) {
 	}
 }
 
-// stop ends the subscription for good.
+// stop ends the subscription for good; wait returns when it has ended.
 func (b *bell) stop() {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.stopped = true
 	if b.hangUp != nil {
 		b.hangUp()
 	}
-	b.mu.Unlock()
-	b.hearing.Wait()
 }
+
+func (b *bell) wait() { b.hearing.Wait() }
 
 // hear rings for each message, and each time that the connection is there
 // (again): a message may have been missed before. The client connects anew by

@@ -58,13 +58,14 @@ func (w *watch) start(ctx context.Context) {
 	})
 }
 
-func (w *watch) stop() {
-	w.end()
-	w.done.Wait()
-}
+// stop ends the looks; wait returns when the last one has ended.
+func (w *watch) stop() { w.end() }
+func (w *watch) wait() { w.done.Wait() }
 
 // look asks the server. Where it does not answer, the next look does.
 func (w *watch) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, ioTimeout)
+	defer cancel()
 	node, err := w.db.node(ctx)
 	if err != nil {
 		return
