@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -79,4 +81,32 @@ func TestStore(t *testing.T) {
 func TestServer(t *testing.T) {
 	cfg := realServer(t)
 	storetest.Run(t, func(*testing.T) storetest.Open { return fresh(cfg) })
+}
+
+// TestOlderVersion updates a run that a newer version has added a field to: both
+// may be at work while an installation is upgraded, machine by machine.
+func TestOlderVersion(t *testing.T) {
+	m := miniredis.RunT(t)
+	cfg := installation(redis.Config{Addrs: []string{m.Addr()}})
+	s := open(t, at(cfg))
+	r, _, err := s.Runs.Create(t.Context(), start, store.Run{ID: "r", Key: "key", State: store.Running, Result: []byte(`1`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := "{" + cfg.Prefix + "}:run:r"
+	m.HSet(key, "added_later", "kept")
+	r.State, r.Result = store.Planned, nil
+	if _, err := s.Runs.Update(t.Context(), start, r); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.HGet(key, "added_later"); got != "kept" {
+		t.Errorf("the field is %q", got)
+	}
+	if err := s.Runs.Delete(t.Context(), "r"); err != nil {
+		t.Fatal(err)
+	}
+	left := slices.DeleteFunc(m.Keys(), func(name string) bool { return strings.Contains(name, "}:answer:") })
+	if want := []string{"{" + cfg.Prefix + "}:meta"}; !slices.Equal(left, want) {
+		t.Errorf("a deleted run leaves %v", left)
+	}
 }

@@ -71,6 +71,9 @@ local function save(j)
   if #gone > 0 then call('HDEL', key('job:' .. j.id), unpack(gone)) end
 end
 
+-- arrival returns the next place in the order of arrival. Unlike tokens it is
+-- known to nobody but the store: where a failover loses the last ones, it loses
+-- the jobs that had them as well.
 local function arrival()
   return format('%016.0f', call('HINCRBY', key('token'), 'seq', 1))
 end

@@ -5,6 +5,14 @@
 -- it into one slot of a cluster. Redis and Valkey let a script use keys that
 -- were not declared as long as they are in that slot.
 --
+--
+--   meta           hash: holdfast -> version of the schema
+--   token          hash: the last fencing token of a job and of a lock, and seq
+--   answer:NONCE   what a call was answered, for a minute
+--   wake           no key, but the channel that idle workers listen to
+--
+-- The other scripts say what else there is.
+--
 -- A script is executed again where its answer was lost on the way, so each one
 -- that writes remembers what it answered, see once. It is not rolled back
 -- either: what can be refused is refused before the first write.

@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package redistest starts Redis servers for tests from the redis-server on
 // PATH, alone or as a cluster, so that tests can stop, kill and pause what
 // Holdfast is to survive.
