@@ -90,7 +90,7 @@ local function take(id)
   displace(j)
   j.state, j.worker, j.lease_end = RUNNING, worker, leaseEnd
   j.token, j.attempt = token('job', now), format('%.0f', tonumber('0' .. j.attempt) + 1)
-  j.rerun, j.rank = '', '' -- a rerun that was asked for of an attempt that is gone is this one
+  j.rerun = '' -- a rerun that was asked for of an attempt that is gone is this one
   place(j, now)
 end
 
@@ -125,7 +125,9 @@ local known = once(nonce)
 local more = 0
 if not known then
   more = promote() and 1 or 0
-  known = answer(nonce, claim())
+  known = claim()
+  -- To find nothing twice is as good as once.
+  if #known > 0 then answer(nonce, known) end
 end
 local rows = {}
 for i, id in ipairs(known) do

@@ -101,6 +101,12 @@ local function first(set) return call('ZRANGE', set, 0, 0)[1] end
 
 local function heads(j) return key('heads:' .. #j.pool .. ':' .. j.pool .. ':' .. j.limit) end
 
+-- marking returns what mark and unmark need of a due job.
+local function marking(id)
+  local stored = call('HMGET', key('job:' .. id), 'rank', 'seq', 'pool', 'limit')
+  return { id = id, rank = stored[1], seq = stored[2], pool = stored[3] or '', limit = stored[4] or '' }
+end
+
 -- mark makes j claimable as far as its group goes.
 local function mark(j)
   local top, member = key('top:' .. j.pool), byRank(j)
@@ -127,8 +133,9 @@ local function unmark(j)
 end
 
 -- settle marks the first due job of a group in which none runs: the first by
--- priority, also where another one is overdue.
-local function settle(group)
+-- priority, also where another one is overdue. It reads of that job what mark
+-- needs, and nothing where it is j, which the caller has placed.
+local function settle(group, j)
   if group == '' then return end
   local want = false
   if call('HEXISTS', key('busy'), group) == 0 then
@@ -139,11 +146,11 @@ local function settle(group)
   if marked == want then return end
   if marked then
     call('HDEL', key('first'), group)
-    unmark(load(marked))
+    unmark(marking(marked))
   end
   if want then
     call('HSET', key('first'), group, want)
-    mark(load(want))
+    mark(j and j.id == want and j or marking(want))
   end
 end
 
@@ -206,7 +213,7 @@ local function place(j, now)
     if j.limit ~= '' then add('used', j.limit, 1) end
   end
   tally(j, 1)
-  settle(j.group)
+  settle(j.group, j)
 end
 
 -- sent returns the job whose fields are in ARGV from at on.
@@ -253,5 +260,8 @@ local function wait(j, now, runAt)
   setWaiting(j, now)
 end
 
--- wake tells idle workers of all processes. It comes last in a script.
-local function wake() call('PUBLISH', key('wake'), '') end
+-- wake tells idle workers of all processes, where there is something to claim.
+-- It comes last in a script.
+local function wake()
+  if call('EXISTS', key('pools')) == 1 then call('PUBLISH', key('wake'), '') end
+end
