@@ -195,7 +195,7 @@ func (x *execution) endure(ctx context.Context, lease *lock.Held) error {
 		return err
 	}
 	queue.Endure(ctx)
-	x.endures = ctx
+	x.endures = true
 	return nil
 }
 
@@ -238,12 +238,12 @@ func (x *execution) untilAnswered(ctx context.Context, f func() error) error {
 	wait := 100 * time.Millisecond
 	for {
 		err := f()
-		if err == nil || x.endures == nil || errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound) {
+		if err == nil || !x.endures || errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound) {
 			return err
 		}
 		x.r.Logger.Warn("the store does not answer; what was applied is recorded when it does", "run", x.run.ID, "error", err)
 		select {
-		case <-x.endures.Done():
+		case <-x.handling.Done():
 			return err
 		case <-ctx.Done():
 			return err

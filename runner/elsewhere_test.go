@@ -132,7 +132,7 @@ func TestNodeTellsOfItsOwn(t *testing.T) {
 func TestAppliedIsRecorded(t *testing.T) {
 	f := newFixture(t)
 	x := f.applying(store.Running, nil)
-	x.endures = t.Context()
+	x.endures, x.handling = true, t.Context()
 	before := x.run
 	if err := x.step(t.Context(), stepApply); err != nil {
 		t.Fatal(err)

@@ -38,9 +38,11 @@ type execution struct {
 	ended bool
 	// asked is set where another node was asked what became of the engine.
 	asked bool
-	// endures, where set, is the handler's context of an attempt whose engine
-	// applies: what it did is stored however long the store is away.
-	endures context.Context
+	// handling is the handler's own context, which outlives those of its steps.
+	handling context.Context
+	// endures is set once the engine applies: what it did is stored however long
+	// the store is away.
+	endures bool
 }
 
 // errTaken says that the run is not this attempt's to write any more: it was
@@ -102,7 +104,7 @@ func (r *Runner) handleRun(steps func(context.Context, *execution) (verdict, err
 // begin claims the job's run for this attempt. It returns nil where there is
 // nothing left to do.
 func (r *Runner) begin(ctx context.Context, job queue.Job) (*execution, error) {
-	x := &execution{r: r, job: job}
+	x := &execution{r: r, job: job, handling: ctx}
 	if err := json.Unmarshal(job.Payload, &x.in); err != nil {
 		return nil, queue.Discard(fmt.Errorf("read payload: %w", err))
 	}
