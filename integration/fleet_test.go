@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -45,6 +46,7 @@ type node struct {
 	args       []string
 	binary     string
 	dir, addr  string
+	store      string // the address of Redis, where it is not the fleet's
 	log        *lockedBuffer
 
 	mu     sync.Mutex
@@ -155,7 +157,7 @@ func (n *node) launch() {
 	}
 	file := filepath.Join(n.dir, "server.hcl")
 	text := fmt.Sprintf("url = %q\nlisten = %q\nstore = %q\ndata_dir = %q\nstate_dir = %q\ngrace = \"2s\"\n\n",
-		n.url, n.addr, n.redis.URL, filepath.Join(n.dir, "data"), filepath.Join(n.world.dir, "state")) + n.blocks() + n.settings
+		n.url, n.addr, cmp.Or(n.store, n.redis.URL), filepath.Join(n.dir, "data"), filepath.Join(n.world.dir, "state")) + n.blocks() + n.settings
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		n.Fatal(err)
 	}
