@@ -34,6 +34,10 @@ type fleet struct {
 	*world
 	redis *redistest.Server
 	nodes []*node
+	// reconcile, where set, is how often the repository is looked at.
+	reconcile string
+	once      sync.Once
+	handle    *store.Store // see shared
 
 	proxy *http.Server
 	turn  atomic.Int64
@@ -88,6 +92,17 @@ func openShared(address string) (*store.Store, error) {
 		return nil, err
 	}
 	return redis.Open(context.Background(), c)
+}
+
+// shared returns the fleet's store, opened once: its calls fail while Redis is
+// away.
+func (f *fleet) shared() *store.Store {
+	f.Helper()
+	f.once.Do(func() {
+		f.handle = f.open()
+		f.Cleanup(func() { _ = f.handle.Close() })
+	})
+	return f.handle
 }
 
 // balance serves the fleet's address by those nodes that serve, in turn; one
@@ -158,6 +173,9 @@ func (n *node) launch() {
 	file := filepath.Join(n.dir, "server.hcl")
 	text := fmt.Sprintf("url = %q\nlisten = %q\nstore = %q\ndata_dir = %q\nstate_dir = %q\ngrace = \"2s\"\n\n",
 		n.url, n.addr, cmp.Or(n.store, n.redis.URL), filepath.Join(n.dir, "data"), filepath.Join(n.world.dir, "state")) + n.blocks() + n.settings
+	if n.reconcile != "" {
+		text = strings.Replace(text, n.repository()+"\" {}", n.repository()+"\" {\n  reconcile = \""+n.reconcile+"\"\n}", 1)
+	}
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		n.Fatal(err)
 	}

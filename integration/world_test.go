@@ -215,6 +215,12 @@ func (w *world) stop() {
 // until waits for what is true in the end.
 func (w *world) until(what string, ok func() bool) {
 	w.Helper()
+	w.untilIn(patience, what, ok)
+}
+
+// untilIn is until for what takes longer.
+func (w *world) untilIn(patience time.Duration, what string, ok func() bool) {
+	w.Helper()
 	deadline := time.Now().Add(patience)
 	for !ok() {
 		if time.Now().After(deadline) {
@@ -377,6 +383,11 @@ func (w *world) busy(ctx context.Context, st *store.Store) []queue.Job {
 	if err != nil {
 		w.Fatal(err)
 	}
+	return unfinished(jobs)
+}
+
+// unfinished leaves out the jobs that only wait for their next turn.
+func unfinished(jobs []queue.Job) []queue.Job {
 	return slices.DeleteFunc(jobs, func(j queue.Job) bool {
 		return (j.Kind == "reconcile" || j.Kind == "discover") && j.State == queue.StateWaiting
 	})
