@@ -42,9 +42,10 @@ fuzz: ## run every fuzz target for FUZZTIME (10s) each
 	./integration/fuzz.sh $(or $(FUZZTIME),10s)
 
 .PHONY: bench
-bench: terraform ## measure the queue, and a pull request beside plain Terraform
+bench: terraform ## measure the queue, also beside asynq, and a pull request beside plain Terraform
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./store/sqlite
 	$(GO) test -run '^$$' -bench PullRequest -benchtime 1x ./integration
+	cd bench && $(GO) run .
 
 # The tests need a real Terraform.
 .PHONY: terraform

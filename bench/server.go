@@ -59,9 +59,9 @@ func (s *redisServer) stop() {
 	_ = s.cmd.Wait()
 }
 
-// info returns a field of INFO, summed over names.
-func (s *redisServer) info(ctx context.Context, names ...string) (float64, error) {
-	text, err := s.client.Info(ctx, "everything").Result()
+// info returns the sum of some fields of a section of INFO.
+func (s *redisServer) info(ctx context.Context, section string, names ...string) (float64, error) {
+	text, err := s.client.Info(ctx, section).Result()
 	if err != nil {
 		return 0, err
 	}
@@ -89,7 +89,7 @@ func (s *redisServer) info(ctx context.Context, names ...string) (float64, error
 // cpu returns the processor time of the server's main thread, which executes
 // all commands: what bounds the jobs per second, whatever else the machine does.
 func (s *redisServer) cpu(ctx context.Context) (time.Duration, error) {
-	seconds, err := s.info(ctx, "used_cpu_user_main_thread", "used_cpu_sys_main_thread")
+	seconds, err := s.info(ctx, "cpu", "used_cpu_user_main_thread", "used_cpu_sys_main_thread")
 	return time.Duration(seconds * float64(time.Second)), err
 }
 
@@ -111,5 +111,5 @@ func (s *redisServer) memory(ctx context.Context) (float64, error) {
 		}
 		found = found[n:]
 	}
-	return s.info(ctx, "used_memory")
+	return s.info(ctx, "memory", "used_memory")
 }

@@ -30,16 +30,21 @@ func (n *named) wall() time.Duration {
 	return median(all)
 }
 
-// cpu returns the processor time of Redis, as text.
-func (n *named) cpu() string {
-	if !n.redis {
-		return "-"
-	}
+// cpuTime returns the processor time of Redis.
+func (n *named) cpuTime() time.Duration {
 	var all []time.Duration
 	for _, r := range n.rounds {
 		all = append(all, r.cpu)
 	}
-	return micros(median(all))
+	return median(all)
+}
+
+// cpu returns cpuTime as text.
+func (n *named) cpu() string {
+	if !n.redis {
+		return "-"
+	}
+	return micros(n.cpuTime())
 }
 
 // openSides opens all sides anew; poll is that of asynq's idle workers.
