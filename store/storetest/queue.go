@@ -476,6 +476,10 @@ func (s *suite) wake() {
 	drain(there)
 	s.end(start, j, queue.Outcome{Done: true})
 	expect("Finish")
+	j = s.one(start)
+	s.end(start, j, queue.Outcome{Dead: true}) // nothing is left to claim
+	must[queue.Job](s.T)(s.q.Control(s.Context(), start, j.ID, queue.ActionRetry))
+	expect("Control")
 	cancel()
 	s.add(queue.Job{}) // nobody listens; it must not block
 }
