@@ -48,7 +48,7 @@ var standings = []standing{
 // free adds n jobs, each in a group of its own.
 func free(ctx context.Context, h *holdfast, n int) error {
 	for range n {
-		if err := h.enqueue(ctx, []byte("{}")); err != nil {
+		if err := h.enqueue(ctx); err != nil {
 			return err
 		}
 	}

@@ -48,7 +48,7 @@ func main() {
 func run(ctx context.Context, args []string, out io.Writer) error {
 	var s settings
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.IntVar(&s.rounds, "rounds", 5, "`N` rounds of each side, of which the median counts")
+	flags.IntVar(&s.rounds, "rounds", 3, "`N` rounds of each side, of which the median counts")
 	flags.IntVar(&s.jobs, "jobs", 2000, "`N` jobs in a round")
 	only := flags.String("only", "", "comma-separated `sections`: enqueue, latency, throughput, claim, memory, nodes (default all)")
 	if err := flags.Parse(args); err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -21,18 +20,20 @@ import (
 // side is a queue that is measured.
 type side interface {
 	// enqueue stores one job, durably as far as the side's store is.
-	enqueue(ctx context.Context, payload []byte) error
+	enqueue(ctx context.Context) error
 	// fill stores n jobs; those of Holdfast in groups of ten, so that a tenth of
 	// them can be claimed.
 	fill(ctx context.Context, n int) error
 	// work hands jobs to handle, at most concurrency of them at once, until ctx
 	// ends, and returns when no handler runs any more.
-	work(ctx context.Context, concurrency int, handle func(payload []byte)) error
+	work(ctx context.Context, concurrency int, handle func()) error
 	close()
 }
 
-// kind is that of all jobs.
+// kind and payload are those of all jobs.
 const kind = "bench"
+
+var payload = []byte("{}")
 
 // holdfast is a side on one of Holdfast's stores. Its jobs are as those of the
 // product: each has a group, a key and a bucket.
@@ -82,14 +83,14 @@ func (h *holdfast) close() {
 }
 
 // job returns a new job of a group.
-func (h *holdfast) job(group int64, payload []byte) queue.Job {
+func (h *holdfast) job(group int64) queue.Job {
 	n := h.made.Add(1)
 	return queue.Job{Kind: kind, Group: fmt.Sprintf("github.com/acme/infra/network-%d", group), Key: fmt.Sprintf("plan/%d", n),
 		Limit: fmt.Sprintf("github.com/acme/infra-%d", group%100), Payload: payload}
 }
 
-func (h *holdfast) enqueue(ctx context.Context, payload []byte) error {
-	_, err := h.queue.Enqueue(ctx, h.job(-h.made.Load(), payload))
+func (h *holdfast) enqueue(ctx context.Context) error {
+	_, err := h.queue.Enqueue(ctx, h.job(-h.made.Load()))
 	return err
 }
 
@@ -98,7 +99,7 @@ func (h *holdfast) fill(ctx context.Context, n int) error {
 	groups := int64(max(1, n/10))
 	jobs := make([]queue.Job, 0, batch)
 	for i := range n {
-		jobs = append(jobs, h.job(int64(i)%groups, []byte("{}")))
+		jobs = append(jobs, h.job(int64(i)%groups))
 		if len(jobs) < batch && i < n-1 {
 			continue
 		}
@@ -110,11 +111,11 @@ func (h *holdfast) fill(ctx context.Context, n int) error {
 	return nil
 }
 
-func (h *holdfast) work(ctx context.Context, concurrency int, handle func([]byte)) error {
+func (h *holdfast) work(ctx context.Context, concurrency int, handle func()) error {
 	q := queue.New(h.far.Queue, queue.Config{Clock: h.far.Clock})
 	return queue.NewWorker(q, queue.WorkerConfig{Concurrency: concurrency, Grace: time.Minute, Handlers: map[string]queue.Handler{
-		kind: func(_ context.Context, j queue.Job) error {
-			handle(j.Payload)
+		kind: func(context.Context, queue.Job) error {
+			handle()
 			return nil
 		},
 	}}).Run(ctx)
@@ -137,19 +138,19 @@ func newAsynq(server *redisServer, poll time.Duration) *plainAsynq {
 
 func (a *plainAsynq) close() { a.client.Close() }
 
-func (a *plainAsynq) enqueue(ctx context.Context, payload []byte) error {
+func (a *plainAsynq) enqueue(ctx context.Context) error {
 	_, err := a.client.EnqueueContext(ctx, asynq.NewTask(kind, payload))
 	return err
 }
 
 func (a *plainAsynq) fill(ctx context.Context, n int) error {
-	return together(ctx, 16, n, func(ctx context.Context, _ int) error { return a.enqueue(ctx, []byte("{}")) })
+	return together(ctx, 16, n, func(ctx context.Context, _ int) error { return a.enqueue(ctx) })
 }
 
-func (a *plainAsynq) work(ctx context.Context, concurrency int, handle func([]byte)) error {
+func (a *plainAsynq) work(ctx context.Context, concurrency int, handle func()) error {
 	server := asynq.NewServer(a.redis, asynq.Config{Concurrency: concurrency, TaskCheckInterval: a.poll, LogLevel: asynq.FatalLevel, ShutdownTimeout: time.Minute})
-	if err := server.Start(asynq.HandlerFunc(func(_ context.Context, task *asynq.Task) error {
-		handle(task.Payload())
+	if err := server.Start(asynq.HandlerFunc(func(context.Context, *asynq.Task) error {
+		handle()
 		return nil
 	})); err != nil {
 		return err
@@ -177,16 +178,4 @@ func together(ctx context.Context, callers, n int, do func(ctx context.Context, 
 		})
 	}
 	return group.Wait()
-}
-
-// sentNow is a payload that says when it was made; sentAgo reads it.
-func sentNow() []byte {
-	text, _ := json.Marshal(time.Now().UnixNano()) // a number
-	return text
-}
-
-func sentAgo(payload []byte) (time.Duration, error) {
-	var at int64
-	err := json.Unmarshal(payload, &at)
-	return time.Since(time.Unix(0, at)), err
 }

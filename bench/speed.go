@@ -87,7 +87,7 @@ func enqueues(ctx context.Context, out io.Writer, server *redisServer, s setting
 		for range s.rounds {
 			for _, side := range sides {
 				r, err := server.timed(ctx, s.jobs, func() error {
-					return together(ctx, callers, s.jobs, func(ctx context.Context, _ int) error { return side.enqueue(ctx, []byte("{}")) })
+					return together(ctx, callers, s.jobs, func(ctx context.Context, _ int) error { return side.enqueue(ctx) })
 				})
 				if err != nil {
 					return err
@@ -142,26 +142,21 @@ func latencies(ctx context.Context, out io.Writer, server *redisServer, s settin
 func latency(ctx context.Context, s side, n int) ([]time.Duration, error) {
 	working, stop := context.WithCancel(ctx)
 	defer stop()
-	waits, started := []time.Duration{}, make(chan time.Duration)
+	waits, started := []time.Duration{}, make(chan time.Time, 1)
 	group, working := errgroup.WithContext(working)
 	group.Go(func() error {
-		return s.work(working, 1, func(payload []byte) {
-			ago, err := sentAgo(payload)
-			if err != nil {
-				return // a job that is not ours
-			}
-			started <- ago
-		})
+		return s.work(working, 1, func() { started <- time.Now() })
 	})
 	group.Go(func() error {
 		defer stop()
 		for range n + 1 {
-			if err := s.enqueue(working, sentNow()); err != nil {
+			sent := time.Now()
+			if err := s.enqueue(working); err != nil {
 				return err
 			}
 			select {
-			case ago := <-started:
-				waits = append(waits, ago)
+			case at := <-started:
+				waits = append(waits, at.Sub(sent))
 			case <-working.Done():
 				return working.Err()
 			}
@@ -209,7 +204,7 @@ func throughput(ctx context.Context, t *table, server *redisServer, s settings, 
 		for range s.rounds {
 			for _, side := range sides {
 				// As many as are taken; a worker that is told to stop has taken some more.
-				if err := together(ctx, 16, s.jobs, func(ctx context.Context, _ int) error { return side.enqueue(ctx, []byte("{}")) }); err != nil {
+				if err := together(ctx, 16, s.jobs, func(ctx context.Context, _ int) error { return side.enqueue(ctx) }); err != nil {
 					return err
 				}
 				r, err := drain(ctx, server, side, workers, s.jobs)
@@ -235,7 +230,7 @@ func drain(ctx context.Context, server *redisServer, s side, workers, n int) (ro
 	first, last := make(chan struct{}), make(chan struct{})
 	group, working := errgroup.WithContext(working)
 	group.Go(func() error {
-		return s.work(working, workers, func([]byte) {
+		return s.work(working, workers, func() {
 			switch count.Add(1) {
 			case 1:
 				close(first)
