@@ -19,13 +19,24 @@ build: ## build bin/holdfast (static, no C)
 demo: ## play the whole story on this machine and stay up (Ctrl-C ends it)
 	$(GO) run ./cmd/holdfast demo
 
+# What has goroutines of its own, and state that they share. The rest is pure, or
+# waits for other programs, which the race detector does not see.
+RACED := queue lock store store/sqlite runner/shim runner/terraform web vcs/git vcs/transport notify hook
+
 .PHONY: test
-test: terraform lint ## run everything: linters, race detector, end-to-end and crash tests
-	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v -e /integration -e /runner/plan -e /runner/propose)
-	@# What the end-to-end tests start are programs of their own, which the race
-	@# detector does not see; on the simulated day it gives up; and two packages
-	@# are pure.
-	$(GO) test -timeout 20m ./integration ./runner ./runner/plan ./runner/propose
+test: terraform redis lint ## run everything: linters, race detector, real Redis, end-to-end, crash and chaos tests
+	@# Side by side: the end-to-end tests wait for engines most of the time. vet
+	@# was done by lint.
+	@./integration/with-redis.sh $(MAKE) --no-print-directory --output-sync=target -j 3 test-raced test-plain deploy
+
+.PHONY: test-raced test-plain
+test-raced:
+	$(GO) test -vet=off -race -timeout 20m $(RACED:%=./%) ./runner
+	$(GO) test -vet=off -race -timeout 20m -run 'TestServer|TestIdleWorker|TestClock|TestFailover' ./store/redis
+
+# ./runner once more: the race detector gives up on its simulated day.
+test-plain:
+	$(GO) test -vet=off -timeout 20m $$($(GO) list ./... | grep -v -x $(RACED:%=-e holdfast/%))
 
 .PHONY: test-quick
 test-quick: ## run what plain `go test ./...` runs
@@ -51,6 +62,16 @@ bench: terraform ## measure the queue, also beside asynq, and a pull request bes
 .PHONY: terraform
 terraform:
 	@command -v terraform >/dev/null || { echo "terraform is not on PATH; install it (1.11 or newer) and try again"; exit 1; }
+
+# The tests start it themselves.
+.PHONY: redis
+redis:
+	@command -v redis-server >/dev/null || { echo "installing redis-server"; \
+		if command -v apt-get >/dev/null; then \
+			export DEBIAN_FRONTEND=noninteractive; sudo=$$([ $$(id -u) = 0 ] || echo sudo); \
+			{ $$sudo apt-get update -q && $$sudo apt-get install -y -q --no-install-recommends redis-server; } >/dev/null; \
+			$$sudo service redis-server stop >/dev/null 2>&1 || true; \
+		else echo "redis-server is not on PATH; install it (7.0 or newer) and try again"; exit 1; fi; }
 
 # A module of its own: Helm's libraries stay out of the product.
 .PHONY: deploy

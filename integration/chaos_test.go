@@ -20,7 +20,7 @@ import (
 )
 
 var (
-	chaosTime = flag.Duration("chaos", 75*time.Second, "for how long TestChaos goes on killing while pull requests come")
+	chaosTime = flag.Duration("chaos", 60*time.Second, "for how long TestChaos goes on killing while pull requests come")
 	chaosSeed = flag.Uint64("chaos-seed", 1, "what TestChaos does, and when")
 )
 
@@ -157,7 +157,7 @@ func (c *chaos) stories() []*story {
 			open, all = append(open, s), append(all, s)
 			open = slices.DeleteFunc(open, func(s *story) bool { return c.finish(s) })
 			// As many as fit into a bit more than half of the time.
-			time.Sleep(time.Until(began.Add(time.Duration(i) * 40 * time.Second / chaosPulls)))
+			time.Sleep(time.Until(began.Add(time.Duration(i) * 35 * time.Second / chaosPulls)))
 		}
 		c.untilIn(5*time.Minute, "all pull requests are merged or closed", func() bool {
 			open = slices.DeleteFunc(open, func(s *story) bool { return c.finish(s) })

@@ -114,8 +114,8 @@ func TestNodeTellsOfItsOwn(t *testing.T) {
 		t.Error("it told of its own run")
 	}
 	y := f.takenOver(x)
-	if told() != 1 || told() != 1 {
-		t.Error("the end was not told once")
+	if first, second := told(), told(); first != 1 || second != 1 {
+		t.Errorf("the end was not told once: %d, %d", first, second)
 	}
 	y.asked = true
 	if err := y.end(t.Context(), verdict{state: store.Applied}); err != nil {
@@ -221,7 +221,7 @@ func TestNoStateDir(t *testing.T) {
 	f.open(map[string]string{"a/main.tf": root("1")})
 	x.in.At = f.host.pulls[1].HeadSHA
 	_, _, err := x.module(t.Context())
-	if text, ok := forPeople(err); !ok || text != errNoStateDir.Error() {
+	if text, ok := forPeople(err); !ok || text != (noStateDirError{}).Error() {
 		t.Errorf("%v", err)
 	}
 }

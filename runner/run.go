@@ -322,7 +322,7 @@ func (x *execution) module(ctx context.Context) (m terraform.Module, release fun
 	if m.StateFile = x.keptState(); m.StateFile != "" {
 		if x.r.StateDir == "" {
 			release()
-			return m, nil, errNoStateDir
+			return m, nil, noStateDirError{}
 		}
 		if err := x.stateIsThere(ctx); err != nil {
 			release()
@@ -360,8 +360,12 @@ func (x *execution) keptState() string {
 	return filepath.Join(x.r.StateDir, filepath.FromSlash(x.repo.String()), filepath.FromSlash(x.in.Workspace.Dir), "terraform.tfstate")
 }
 
-// errNoStateDir says that a root module has nowhere to keep its state.
-var errNoStateDir = errors.New("This root module has no backend that outlives a checkout, and this Holdfast runs on several machines: the next run would not find the state. Give it a backend. Where all machines share a directory, the server's state_dir may name it.")
+// noStateDirError says that a root module has nowhere to keep its state.
+type noStateDirError struct{}
+
+func (noStateDirError) Error() string {
+	return "This root module has no backend that outlives a checkout, and this Holdfast runs on several machines: the next run would not find the state. Give it a backend. Where all machines share a directory, the server's state_dir may name it."
+}
 
 // lostStateError says that a state that Holdfast kept is gone.
 type lostStateError struct{ file string }
@@ -474,8 +478,8 @@ func forPeople(err error) (string, bool) {
 	switch {
 	case errors.As(err, &state):
 		return state.Error(), true
-	case errors.Is(err, errNoStateDir):
-		return errNoStateDir.Error(), true
+	case errors.As(err, new(noStateDirError)):
+		return noStateDirError{}.Error(), true
 	case errors.As(err, &module):
 		return module.Error() + "\n" + module.Hint(), true
 	case errors.As(err, &locked):
