@@ -123,6 +123,8 @@ type Claim struct {
 	Limits map[string]int
 	// Labels are what the worker may be chosen by; see Job.RunsOn.
 	Labels []string
+	// Dedicated leaves the jobs to others that any worker may have.
+	Dedicated bool
 }
 
 // Pool is one word for j.RunsOn, for a backend's indexes: the jobs of a pool
@@ -139,6 +141,9 @@ func Labels(pool string) []string {
 
 // Serves reports whether a worker with c.Labels may have jobs of a pool.
 func (c Claim) Serves(pool string) bool {
+	if pool == "" {
+		return !c.Dedicated
+	}
 	for _, label := range Labels(pool) {
 		if !slices.Contains(c.Labels, label) {
 			return false

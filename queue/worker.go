@@ -37,6 +37,8 @@ type WorkerConfig struct {
 	Limits map[string]int
 	// Labels are what the worker may be chosen by; see Job.RunsOn.
 	Labels []string
+	// Dedicated leaves the jobs to other workers that ask for no label.
+	Dedicated bool
 	// Grace is how long running jobs may go on after Run's context has ended.
 	// Defaults to 0: they are interrupted at once.
 	Grace time.Duration
@@ -198,7 +200,7 @@ func (w *Worker) claim(ctx, alive context.Context, handling *sync.WaitGroup) boo
 	asking, cancel := context.WithTimeout(alive, w.config.Lease)
 	defer cancel()
 	asked, now := time.Now(), w.queue.config.Clock()
-	jobs, err := w.queue.driver.Claim(asking, now, Claim{Worker: w.config.Name, Lease: w.config.Lease, Max: room, PerLimit: w.config.PerLimit, Limits: w.config.Limits, Labels: w.config.Labels})
+	jobs, err := w.queue.driver.Claim(asking, now, Claim{Worker: w.config.Name, Lease: w.config.Lease, Max: room, PerLimit: w.config.PerLimit, Limits: w.config.Limits, Labels: w.config.Labels, Dedicated: w.config.Dedicated})
 	if err != nil {
 		w.away = true
 		w.report(ctx, "claim jobs", err)

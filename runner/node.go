@@ -29,6 +29,8 @@ type NodeState struct {
 	Version string    `json:"version"`
 	Labels  []string  `json:"labels,omitempty"` // see queue.Job.RunsOn
 	Started time.Time `json:"started"`
+	// Dedicated is set where it takes no job that asks for no label.
+	Dedicated bool `json:"dedicated,omitempty"`
 	// Slots is how many jobs it runs at once; 0 where it takes none.
 	Slots   int       `json:"slots"`
 	Running []NodeJob `json:"running"`
@@ -47,7 +49,7 @@ func (n NodeState) Gone(now time.Time) bool { return now.Sub(n.Seen) > nodeGone 
 
 // serves reports whether the process may be given a job of a pool.
 func (n NodeState) serves(pool string, now time.Time) bool {
-	return n.Slots > 0 && !n.Gone(now) && queue.Claim{Labels: n.Labels}.Serves(pool)
+	return n.Slots > 0 && !n.Gone(now) && queue.Claim{Labels: n.Labels, Dedicated: n.Dedicated}.Serves(pool)
 }
 
 const nodePrefix = "node/"

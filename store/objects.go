@@ -29,8 +29,8 @@ var ErrElsewhere = errors.New("store: the artifact is in a bucket, and this serv
 
 // Offloaded wraps a so that what is Put goes to objects, and a keeps a reference
 // to it. What is appended stays in a: live logs are many small chunks, and
-// objects can neither be appended to nor be written that often. Join moves a log
-// when it has ended. What a has already is read as before.
+// objects can neither be appended to nor be written that often. What a has
+// already is read as before.
 //
 // An object that is gone, by a rule of its bucket for instance, is an artifact
 // that is not stored any more. Wrap the result in Sealed, not a.
@@ -146,16 +146,4 @@ func objectName(key string) string {
 		}
 	}
 	return b.String()
-}
-
-// Join makes one chunk of a log that has ended, which moves it out of the store
-// where artifacts are offloaded. A log of one chunk stays where it is. It is safe
-// to do it again; but nobody may append at the same time, and who follows the log
-// by its chunks has to start over.
-func Join(ctx context.Context, now time.Time, a Artifacts, key string) error {
-	chunks, err := a.Chunks(ctx, key, 0)
-	if err != nil || len(chunks) < 2 {
-		return err
-	}
-	return a.Put(ctx, now, key, bytes.Join(chunks, nil))
 }

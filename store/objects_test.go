@@ -166,25 +166,3 @@ func TestOffloadedTellsDataFromReferences(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
-
-func TestJoin(t *testing.T) {
-	c, o := chunks{}, newObjects()
-	a := store.Sealed(store.Offloaded(c, o), key)
-	for _, line := range []string{"a\n", "b\n", "c\n"} {
-		if err := a.Append(t.Context(), time.Now(), "r/log", []byte(line)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for range 2 {
-		if err := store.Join(t.Context(), time.Now(), a, "r/log"); err != nil {
-			t.Fatal(err)
-		}
-		got, err := a.Chunks(t.Context(), "r/log", 0)
-		if err != nil || len(got) != 1 || string(got[0]) != "a\nb\nc\n" || len(o.all) != 1 || len(c["r/log"]) != 1 {
-			t.Errorf("%q, %v, in the bucket %q", got, err, o.names())
-		}
-	}
-	if err := store.Join(t.Context(), time.Now(), a, "nothing"); err != nil || len(c) != 1 {
-		t.Errorf("%v %v", err, c)
-	}
-}

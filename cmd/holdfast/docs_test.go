@@ -143,7 +143,7 @@ func TestSettingsPageHasTheServerFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]string{"listen": s.Listen, "store": s.Store, "labels": "[]", "grace": "20s", "per_repository": "4", "commands": "[]", "old_keys": "[]"}
+	want := map[string]string{"listen": s.Listen, "store": s.Store, "labels": "[]", "dedicated": "false", "grace": "20s", "per_repository": "4", "commands": "[]", "old_keys": "[]"}
 	if s.PerRepository != 4 || len(s.Commands)+len(s.OldKeys) > 0 {
 		t.Errorf("per_repository is %d, commands are %q", s.PerRepository, s.Commands)
 	}

@@ -130,6 +130,10 @@ func (s *server) check() error {
 		return errNotShared
 	case s.settings.Shared() && s.settings.URL == "":
 		return errNoURL
+	case s.settings.Dedicated && len(s.settings.Labels) == 0:
+		return hinted{errors.New("dedicated workers without a label are given nothing"), "set labels (HOLDFAST_LABELS, --label), or leave dedicated out"}
+	case s.settings.Dedicated && !s.settings.Shared():
+		return hinted{errors.New("dedicated is set, and there is no other process to do the rest"), "leave dedicated out"}
 	case s.role == works && s.settings.Workers == 0:
 		return hinted{errors.New("a worker with 0 workers does nothing"), "set workers, HOLDFAST_WORKERS or --workers to 1 or more"}
 	}
@@ -259,7 +263,7 @@ func (o serverOptions) withDefaults(s Settings) serverOptions {
 func newWorker(s Settings, node string, q *queue.Queue, r *runner.Runner, registry *prometheus.Registry, logger *slog.Logger) *queue.Worker {
 	const forever = math.MaxInt32
 	w := queue.NewWorker(q, queue.WorkerConfig{
-		Name: node, Labels: s.Labels, Concurrency: s.Workers, PerLimit: s.PerRepository, Limits: map[string]int{runner.LimitDrift: cmp.Or(s.DriftChecks, max(1, s.Workers/2))},
+		Name: node, Labels: s.Labels, Dedicated: s.Dedicated, Concurrency: s.Workers, PerLimit: s.PerRepository, Limits: map[string]int{runner.LimitDrift: cmp.Or(s.DriftChecks, max(1, s.Workers/2))},
 		Lease: 15 * time.Second, Heartbeat: time.Second, Grace: s.Grace,
 		// The runner decides itself when a run has failed. What reports to a
 		// host or hears from one is tried for as long as the host is down:
@@ -335,7 +339,7 @@ func (s *server) Run(ctx context.Context) error {
 func (s *server) state(started time.Time) runner.NodeState {
 	host, _ := os.Hostname() // only shown
 	n := runner.NodeState{
-		Name: s.node, Role: s.role.String(), Host: host, Version: version, Labels: s.settings.Labels, Started: started, Slots: s.settings.Workers,
+		Name: s.node, Role: s.role.String(), Host: host, Version: version, Labels: s.settings.Labels, Dedicated: s.settings.Dedicated, Started: started, Slots: s.settings.Workers,
 	}
 	for _, j := range s.worker.Running() {
 		n.Running = append(n.Running, runner.NodeJob{ID: j.ID, Kind: j.Kind})

@@ -45,6 +45,8 @@ type Settings struct {
 	Workers int
 	// Labels are what the workers may be chosen by.
 	Labels []string
+	// Dedicated leaves the jobs to other processes that ask for no label.
+	Dedicated bool
 	// Grace is how long running jobs may go on after SIGTERM before their
 	// engines are interrupted. Defaults to 20 s.
 	Grace time.Duration
@@ -87,7 +89,7 @@ type EngineSettings struct {
 
 // The words of the server file.
 var (
-	serverAttributes = []string{"url", "listen", "store", "data_dir", "state_dir", "workers", "labels", "grace", "per_repository", "drift_checks", "key", "old_keys", "commands"}
+	serverAttributes = []string{"url", "listen", "store", "data_dir", "state_dir", "workers", "labels", "dedicated", "grace", "per_repository", "drift_checks", "key", "old_keys", "commands"}
 	serverBlocks     = []string{"redis", "host", "repository", "engine", "artifacts", "notify", "attributor", "cloud_event", "retention"}
 	singleBlocks     = []string{"redis", "engine", "artifacts", "cloud_event", "retention"}
 	offCommands      = []string{"import", "state rm"}
@@ -145,6 +147,7 @@ func (f *serverFile) server(s *Settings) {
 	f.text(f.body, "state_dir", &s.StateDir, notEmpty)
 	f.number(f.body, "workers", &s.Workers, 0)
 	f.texts(f.body, "labels", &s.Labels, checkLabel)
+	f.flag(f.body, "dedicated", &s.Dedicated)
 	f.duration(f.body, "grace", &s.Grace)
 	f.count(f.body, "per_repository", &s.PerRepository)
 	f.count(f.body, "drift_checks", &s.DriftChecks)
@@ -271,6 +274,14 @@ func (f *serverFile) variables(s *Settings, wanted func(string) bool) {
 				}
 			}
 			s.Labels = labels(list)
+			return nil
+		}},
+		{"HOLDFAST_DEDICATED", nil, func(v string) error {
+			dedicated, err := strconv.ParseBool(v)
+			if err != nil {
+				return hinted{fmt.Errorf("is %q, which is neither true nor false", v), ""}
+			}
+			s.Dedicated = dedicated
 			return nil
 		}},
 		{"HOLDFAST_GRACE", nil, func(v string) error {

@@ -162,7 +162,7 @@ var (
 	attributeLine = regexp.MustCompile(`^(\s*([A-Za-z_][A-Za-z0-9_-]*)\s*=\s*)`)
 	headerLine    = regexp.MustCompile(`^\s*[A-Za-z_]+(\s+"[^"]*")*\s*\{`)
 	// publicAttributes are those whose values may be shown.
-	publicAttributes = []string{"url", "listen", "store", "data_dir", "workers", "per_repository", "drift_checks", "events", "workspaces", "repositories", "regions", "role_arn", "timeout", "delay", "poll", "reconcile", "mode", "interval", "app_id", "ca_file", "exclude", "default_branch", "username", "ssh_key_file", "pass", "commands", "bucket", "prefix", "region", "endpoint", "kms_key", "path_style", "state_dir", "labels", "grace", "allow_eviction", "allow_volatile", "cert_file", "sentinel_username", "artifacts", "checks", "runs"}
+	publicAttributes = []string{"url", "listen", "store", "data_dir", "workers", "per_repository", "drift_checks", "events", "workspaces", "repositories", "regions", "role_arn", "timeout", "delay", "poll", "reconcile", "mode", "interval", "app_id", "ca_file", "exclude", "default_branch", "username", "ssh_key_file", "pass", "commands", "bucket", "prefix", "region", "endpoint", "kms_key", "path_style", "state_dir", "labels", "dedicated", "grace", "allow_eviction", "allow_volatile", "cert_file", "sentinel_username", "artifacts", "checks", "runs"}
 )
 
 // conceal takes out of a quoted line what may be a secret: the values of all

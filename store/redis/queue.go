@@ -133,8 +133,12 @@ func (q *jobs) Claim(ctx context.Context, now time.Time, c queue.Claim) (out []q
 	if c.Max <= 0 {
 		return nil, nil
 	}
-	args := []any{stamp(now), c.Worker, stamp(now.Add(c.Lease)), c.Max, c.PerLimit, len(c.Labels)}
-	for _, label := range c.Labels {
+	labels := c.Labels
+	if c.Dedicated {
+		labels = append([]string{""}, labels...)
+	}
+	args := []any{stamp(now), c.Worker, stamp(now.Add(c.Lease)), c.Max, c.PerLimit, len(labels)}
+	for _, label := range labels {
 		args = append(args, label)
 	}
 	for limit, most := range c.Limits {

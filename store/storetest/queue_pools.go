@@ -21,7 +21,9 @@ func (s *suite) runsOn() {
 	id := s.add(queue.Job{RunsOn: []string{"prod"}}, queue.Job{RunsOn: []string{"arm", "prod"}}, queue.Job{}, queue.Job{RunsOn: []string{"pro"}}, queue.Job{RunsOn: []string{"prod"}})
 	s.by("a worker without labels", start, labels(), id[2])
 	s.by("one label of two is not enough", start, labels("arm"))
-	s.by("all of its own", start, labels("prod"), id[0], id[4])
+	s.by("a dedicated one only what asks for its labels", start, queue.Claim{Labels: []string{"prod"}, Dedicated: true}, id[0], id[4])
+	s.add(queue.Job{})
+	s.by("never what asks for none", start, queue.Claim{Labels: []string{"prod"}, Dedicated: true})
 	s.by("labels beyond those asked for, in any order", start, labels("x", "prod", "arm"), id[1])
 	s.by("a label is no prefix", start, labels("prod", "pr", "pro"), id[3])
 }

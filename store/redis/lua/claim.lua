@@ -35,6 +35,7 @@ local function promote()
 end
 
 local function serves(pool)
+  if pool == '' then return not labels[''] end -- the label of dedicated workers
   for label in string.gmatch(pool, '[^,]+') do
     if not labels[label] then return false end
   end
