@@ -225,3 +225,54 @@ func TestNoStateDir(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// An event that was handled while a backend failed over may have left a record
+// that names a run which the backend has forgotten. What retention removed is
+// not made again.
+func TestForgottenRunsAreMadeAgain(t *testing.T) {
+	f := newFixture(t)
+	files := map[string]string{"a/main.tf": root("a2")}
+	look := func() {
+		t.Helper()
+		for range 2 { // the first may wait for the event that it finds missing
+			if err := f.reconcile(t.Context(), f.repo); err != nil && !queue.IsSnooze(err) {
+				t.Fatal(err)
+			}
+			f.work()
+		}
+	}
+	forget := func(kind store.Kind) string {
+		t.Helper()
+		for _, run := range f.stored() {
+			if run.Kind == kind {
+				if err := f.Store.Runs.Delete(t.Context(), run.ID); err != nil {
+					t.Fatal(err)
+				}
+				return run.ID
+			}
+		}
+		t.Fatalf("there is no %s to forget: %v", kind, f.runs())
+		return ""
+	}
+	f.open(files)
+	look()
+	forget(store.KindPlan)
+	look()
+	if got := f.runs(); !slices.Equal(got, []string{"a planned"}) {
+		t.Errorf("after its plan was forgotten: %v", got)
+	}
+	f.merge(files)
+	f.work()
+	before := forget(store.KindApply)
+	look()
+	if again := forget(store.KindApply); again == before {
+		t.Errorf("run %s was not forgotten", again)
+	}
+	f.pass(leastKept + time.Hour)
+	look()
+	for _, run := range f.stored() {
+		if run.Kind == store.KindApply {
+			t.Errorf("what was removed by its age is made again: %s", run.ID)
+		}
+	}
+}

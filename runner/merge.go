@@ -172,20 +172,11 @@ func (r *Runner) applyFor(ctx context.Context, pr vcs.PullRequest, c mergedConfi
 		key, seen = key+c.ask.key(), again.seen
 		in.Who, in.Confirmed, in.Fresh = c.ask.who, true, again.fresh
 	} else if pw.Apply != "" {
-		// It has its run already; an answer to a command must not be undone by
-		// the next event.
-		run, err := r.Store.Runs.Get(ctx, pw.Apply)
-		if errors.Is(err, store.ErrNotFound) {
-			return nil // removed by its age: it was over long ago
-		}
-		if err != nil || run.Commit == pr.MergeSHA && run.State != store.Queued {
+		before, done, err := r.applyBefore(ctx, pr, pw.Apply)
+		if done || err != nil {
 			return err
 		}
-		if run.Commit == pr.MergeSHA {
-			key = run.Key
-		} else if err := r.supersedeWaiting(ctx, run.ID, "merged before this began"); err != nil {
-			return err
-		}
+		key = cmp.Or(before, key)
 	}
 	if again == nil {
 		if seen, err = r.seenBefore(ctx, seen, pr.MergedAt); err != nil {
@@ -217,6 +208,25 @@ func (r *Runner) applyFor(ctx context.Context, pr vcs.PullRequest, c mergedConfi
 		return err
 	}
 	return r.enqueueRun(ctx, run, in, queue.PriorityApply)
+}
+
+// applyBefore looks at the apply that a workspace of a merged pull request has
+// already: an answer to a command must not be undone by the next event. key is
+// that of a run of this merge that has not begun; done, that nothing is left to
+// ask for.
+func (r *Runner) applyBefore(ctx context.Context, pr vcs.PullRequest, id string) (key string, done bool, err error) {
+	run, err := r.Store.Runs.Get(ctx, id)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		// Forgotten in a failover, and to be made again; or removed by its age:
+		// it was over long ago.
+		return "", !r.young(id), nil
+	case err != nil:
+		return "", false, err
+	case run.Commit != pr.MergeSHA:
+		return "", false, r.supersedeWaiting(ctx, run.ID, "merged before this began")
+	}
+	return run.Key, run.State != store.Queued, nil
 }
 
 // seenBefore returns the run whose plan people may have seen before the merge; it

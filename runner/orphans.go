@@ -72,6 +72,38 @@ func (r *Runner) requeue(ctx context.Context, run store.Run) (bool, error) {
 	return true, r.enqueueRun(ctx, run, in, priority)
 }
 
+// leastKept is how old a run is at least that was removed by its age.
+const leastKept = 24 * time.Hour
+
+// young reports whether a run of that ID, if it is not stored, was not removed
+// by its age but forgotten by a backend that failed over.
+func (r *Runner) young(id string) bool { return id > idAt(r.Clock().Add(-leastKept)) }
+
+// unhandled reports whether a pull request is not as it was last seen, or its
+// record names runs that the backend has forgotten: an event that was being
+// handled during a failover may have stored its runs before it and the record
+// after it.
+func (r *Runner) unhandled(ctx context.Context, pr vcs.PullRequest, rec pullRecord) (bool, error) {
+	if missed(pr, rec) {
+		return true, nil
+	}
+	for _, w := range rec.Workspaces {
+		id := w.Plan
+		if rec.State == vcs.Merged {
+			id = w.Apply
+		}
+		if rec.State == vcs.Closed || !r.young(id) {
+			continue
+		}
+		if _, err := r.Store.Runs.Get(ctx, id); errors.Is(err, store.ErrNotFound) {
+			return true, nil
+		} else if err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
 // endOrphans ends the runs that no job will ever carry out: of a process that
 // died between the two, with nobody who asks for that run again (the branch was
 // pushed to meanwhile, the slot has passed). One that may have changed the cloud

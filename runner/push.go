@@ -86,7 +86,12 @@ func (r *Runner) mergesIn(ctx context.Context, repo vcs.Repository, from, to str
 		if _, err := r.load(ctx, pullName(repo, pr.Number), &rec); err != nil {
 			return err
 		}
-		if in, err := r.Git.IsAncestor(ctx, repo, pr.MergeSHA, to); err != nil || !in || !missed(pr, rec) {
+		if in, err := r.Git.IsAncestor(ctx, repo, pr.MergeSHA, to); err != nil || !in {
+			continue
+		}
+		if unhandled, err := r.unhandled(ctx, pr, rec); err != nil {
+			return err
+		} else if !unhandled {
 			continue
 		}
 		if err := r.missedEvent(ctx, pr); err != nil {

@@ -145,7 +145,9 @@ func (r *Runner) reconcile(ctx context.Context, repo vcs.Repository) error {
 		if _, err := r.load(ctx, pullName(repo, pr.Number), &rec); err != nil {
 			return err
 		}
-		if !missed(pr, rec) {
+		if unhandled, err := r.unhandled(ctx, pr, rec); err != nil {
+			return err
+		} else if !unhandled {
 			continue
 		}
 		if err := r.missedEvent(ctx, pr); err != nil {
