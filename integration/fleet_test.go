@@ -50,7 +50,10 @@ type node struct {
 	args       []string
 	binary     string
 	dir, addr  string
-	store      string // the address of Redis, where it is not the fleet's
+	store      string // where it is not the fleet's Redis
+	key        string // where it is not the fleet's; "-" is none
+	noURL      bool   // the server file has no url
+	extra      string // more of the server file
 	log        *lockedBuffer
 
 	mu     sync.Mutex
@@ -171,8 +174,12 @@ func (n *node) launch() {
 		n.Fatal(err)
 	}
 	file := filepath.Join(n.dir, "server.hcl")
-	text := fmt.Sprintf("url = %q\nlisten = %q\nstore = %q\ndata_dir = %q\nstate_dir = %q\ngrace = \"2s\"\n\n",
-		n.url, n.addr, cmp.Or(n.store, n.redis.URL), filepath.Join(n.dir, "data"), filepath.Join(n.world.dir, "state")) + n.blocks() + n.settings
+	text := ""
+	if !n.noURL {
+		text = fmt.Sprintf("url = %q\n", n.url)
+	}
+	text += fmt.Sprintf("listen = %q\nstore = %q\ndata_dir = %q\nstate_dir = %q\ngrace = \"2s\"\n\n",
+		n.addr, cmp.Or(n.store, n.redis.URL), filepath.Join(n.dir, "data"), filepath.Join(n.world.dir, "state")) + n.blocks() + n.settings + n.extra
 	if n.reconcile != "" {
 		text = strings.Replace(text, n.repository()+"\" {}", n.repository()+"\" {\n  reconcile = \""+n.reconcile+"\"\n}", 1)
 	}
@@ -180,8 +187,11 @@ func (n *node) launch() {
 		n.Fatal(err)
 	}
 	cmd := exec.Command(n.binary, append([]string{n.role, "--config", file}, n.args...)...)
-	cmd.Env = append(os.Environ(), "REATTACH="+n.cloud.reattach, "HOLDFAST_KEY="+fleetKey,
+	cmd.Env = append(os.Environ(), "REATTACH="+n.cloud.reattach,
 		"GITEA_TOKEN="+n.forge.AddUser("holdfast", true), "GITEA_WEBHOOK_SECRET="+n.forge.Secret)
+	if key := cmp.Or(n.key, fleetKey); key != "-" {
+		cmd.Env = append(cmd.Env, "HOLDFAST_KEY="+key)
+	}
 	cmd.Env = append(cmd.Env, n.env...)
 	cmd.Stdout, cmd.Stderr = n.log, n.log
 	if err := cmd.Start(); err != nil {
