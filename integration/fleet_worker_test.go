@@ -115,7 +115,11 @@ func TestRollingRestart(t *testing.T) {
 	}
 	open := func(i int) int {
 		name := fmt.Sprintf("server%d", i)
-		return f.openOne(name, fmt.Sprintf("app%d/more.tf", i), server(name, `delay = "2s"`))
+		// What is interrupted is a reading: a provider that is asked to stop
+		// while it makes something may leave it to nobody.
+		return f.openOne(name, fmt.Sprintf("app%d/more.tf", i), server(name)+
+			"data \"smallcloud_image\" \"slow\" {\n  name = \"image\"\n  delay = \"2s\"\n  depends_on = [smallcloud_server."+name+"]\n}\n"+
+			server(name+"-last", "depends_on = [data.smallcloud_image.slow]"))
 	}
 	pulls := []int{open(0)}
 	for i, n := range f.nodes {
@@ -129,7 +133,7 @@ func TestRollingRestart(t *testing.T) {
 		n.start()
 	}
 	for i, number := range pulls[:len(f.nodes)] {
-		f.appliedOnce(number, fmt.Sprintf("server%d", i))
+		f.appliedOnce(number, fmt.Sprintf("server%d", i), fmt.Sprintf("server%d-last", i))
 		f.comment(number, "pplied")
 	}
 	f.planned(pulls[len(f.nodes)])
