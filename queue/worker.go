@@ -296,18 +296,26 @@ func (w *Worker) drain(handling *sync.WaitGroup) {
 func (w *Worker) beat(ctx context.Context) {
 	next := time.NewTimer(w.config.Heartbeat)
 	defer next.Stop()
+	failing := false // logged once
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-next.C:
 		}
-		if err := w.beatOnce(ctx); err != nil {
+		err := w.beatOnce(ctx)
+		switch {
+		case err != nil && !failing:
 			w.config.Logger.WarnContext(ctx, "extend leases of running jobs", "worker", w.config.Name, "error", err)
-			next.Reset(w.config.Heartbeat / 4)
-			continue
+		case err == nil && failing:
+			w.config.Logger.InfoContext(ctx, "leases of running jobs are extended again", "worker", w.config.Name)
 		}
-		next.Reset(w.config.Heartbeat)
+		failing = err != nil
+		if failing {
+			next.Reset(w.config.Heartbeat / 4)
+		} else {
+			next.Reset(w.config.Heartbeat)
+		}
 	}
 }
 
