@@ -139,7 +139,7 @@ func TestRollingRestart(t *testing.T) {
 	f.planned(pulls[len(f.nodes)])
 	for _, r := range f.runs(store.RunFilter{}) {
 		if r.State != store.Planned && r.State != store.Applied && r.State != store.NoChanges && r.State != store.Superseded {
-			t.Errorf("the %s of %s is %s: %s", r.Kind, r.Workspace, r.State, r.Error)
+			t.Errorf("the %s of %s is %s: %s\n%s", r.Kind, r.Workspace, r.State, r.Error, f.page("/runs/"+r.ID+"/log"))
 		}
 	}
 	f.quiet()
