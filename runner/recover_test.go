@@ -65,6 +65,7 @@ func TestRecover(t *testing.T) {
 		{"never started", nil, store.Running, "plan", ""},
 		{"vanished", map[string]string{"owner": started}, store.Unknown, "checkout", ""},
 		{"killed", map[string]string{"owner": started, "exit": `{"code": -1, "signal": "killed"}`}, store.Unknown, "checkout", ""},
+		{"interrupted before it began", map[string]string{"owner": started, "exit": `{"code": -1, "signal": "interrupt", "interrupted": true}`}, store.Running, "plan", ""},
 		{"ended", map[string]string{"owner": started, "exit": `{"code": 0}`}, store.Running, stepApply, store.Applied},
 		{"failed", map[string]string{"owner": started, "exit": `{"code": 1}`, "stderr": "Error: no"}, store.Running, stepApply, store.Failed},
 	} {

@@ -83,8 +83,10 @@ type Exit struct {
 // Success says that the engine did all that it was asked to.
 func (e Exit) Success() bool { return e.Code == 0 && e.Signal == "" }
 
-// Killed says that a signal ended the engine: it has not saved its state.
-func (e Exit) Killed() bool { return e.Signal != "" }
+// Killed says that a signal ended the engine: it has not saved its state. An
+// interrupt that it was sent is not meant: that ends an engine only before it
+// listens for one, which is the first thing that it does.
+func (e Exit) Killed() bool { return e.Signal != "" && !(e.Interrupted && e.Signal == "interrupt") }
 
 // String describes the end for people: "exit code 1", "signal: killed".
 func (e Exit) String() string {
