@@ -304,4 +304,4 @@ func (d *database) counts(ctx context.Context) (out []queue.Count, err error) {
 }
 
 // Wake implements queue.Driver.
-func (q *jobs) Wake(ctx context.Context) <-chan struct{} { return q.wake.listen(ctx) }
+func (q *jobs) Wake(ctx context.Context) <-chan struct{} { return q.wake.Listen(ctx) }

@@ -24,6 +24,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"holdfast/queue"
 	"holdfast/store"
 )
 
@@ -32,7 +33,7 @@ type database struct {
 	cfg    Config
 	client goredis.UniversalClient
 	prefix string // "{holdfast}:"
-	wake   *bell
+	wake   *queue.Bell
 	watch  *watch
 }
 
@@ -55,7 +56,7 @@ func Open(ctx context.Context, cfg Config) (*store.Store, error) {
 		}
 		return nil, errors.Join(fmt.Errorf("open store %s: %w", cfg, err), d.client.Close())
 	}
-	d.wake, d.watch = newBell(d), newWatch(d)
+	d.wake, d.watch = queue.NewBell(d.hear), newWatch(d)
 	d.watch.start(ctx)
 	return &store.Store{
 		Queue:     &jobs{d},
@@ -76,10 +77,10 @@ func Open(ctx context.Context, cfg Config) (*store.Store, error) {
 // close closes the connections before it waits for those who use them: a read
 // from a server that hangs ends with its connection, and not with a context.
 func (d *database) close() error {
-	d.wake.stop()
+	d.wake.Stop()
 	d.watch.stop()
 	err := d.client.Close()
-	d.wake.wait()
+	d.wake.Wait()
 	d.watch.wait()
 	return err
 }

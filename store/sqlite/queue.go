@@ -13,19 +13,22 @@ import (
 // jobs is the queue in the file.
 type jobs struct {
 	*database
-	wake *bell
+	wake *queue.Bell
 }
 
 var _ queue.Driver = (*jobs)(nil)
 
 func newQueue(d *database) *jobs {
-	q := &jobs{database: d, wake: newBell(d)}
-	d.write.woken = q.wake.ring
+	q := &jobs{database: d, wake: queue.NewBell(d.watch)}
+	d.write.woken = q.wake.Ring
 	d.write.start()
 	return q
 }
 
-func (q *jobs) stop() { q.wake.stop() }
+func (q *jobs) stop() {
+	q.wake.Stop()
+	q.wake.Wait()
+}
 
 // The values of the column state. A waiting job is later until a claim comes
 // at or after its run_at, then due.
@@ -424,4 +427,4 @@ func (q *jobs) counts(ctx context.Context) ([]queue.Count, error) {
 }
 
 // Wake implements queue.Driver.
-func (q *jobs) Wake(ctx context.Context) <-chan struct{} { return q.wake.listen(ctx) }
+func (q *jobs) Wake(ctx context.Context) <-chan struct{} { return q.wake.Listen(ctx) }
