@@ -3,9 +3,11 @@ package runner
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,12 +19,21 @@ import (
 // memoryRecords are records in memory, of which writes can be made to fail.
 type memoryRecords struct {
 	store.Records
+	mu   sync.Mutex
 	all  map[string]store.Record
 	down bool
 }
 
+func (m *memoryRecords) fail(down bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.down = down
+}
+
 // Get implements store.Records.
 func (m *memoryRecords) Get(_ context.Context, key string) (store.Record, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if r, ok := m.all[key]; ok {
 		return r, nil
 	}
@@ -31,6 +42,8 @@ func (m *memoryRecords) Get(_ context.Context, key string) (store.Record, error)
 
 // Put implements store.Records.
 func (m *memoryRecords) Put(_ context.Context, _ time.Time, r store.Record) (store.Record, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.down {
 		return r, errDown
 	}
@@ -41,6 +54,8 @@ func (m *memoryRecords) Put(_ context.Context, _ time.Time, r store.Record) (sto
 
 // Delete implements store.Records.
 func (m *memoryRecords) Delete(_ context.Context, key string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	delete(m.all, key)
 	return nil
 }
@@ -64,7 +79,8 @@ func TestAnnounce(t *testing.T) {
 		seen := func() (n NodeState) {
 			t.Helper()
 			synctest.Wait()
-			if err := json.Unmarshal(records.all["node/one"].Value, &n); err != nil {
+			stored, err := records.Get(t.Context(), "node/one")
+			if err := errors.Join(err, json.Unmarshal(stored.Value, &n)); err != nil {
 				t.Fatal(err)
 			}
 			return n
@@ -76,12 +92,12 @@ func TestAnnounce(t *testing.T) {
 		if n := seen(); n.Slots != 2 || !n.Seen.Equal(time.Now()) {
 			t.Errorf("ten seconds later: %+v", n)
 		}
-		records.down = true
+		records.fail(true)
 		time.Sleep(10 * announceEvery)
 		if n := seen(); n.Slots != 2 || !n.Gone(time.Now()) {
 			t.Errorf("after more than a minute of silence: %+v", n)
 		}
-		records.down = false
+		records.fail(false)
 		time.Sleep(announceEvery)
 		if n := seen(); n.Gone(time.Now()) {
 			t.Errorf("after the silence: %+v", n)
