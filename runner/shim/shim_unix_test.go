@@ -166,7 +166,7 @@ func TestApply(t *testing.T) {
 			t.Errorf("the engine's environment misses %q", want)
 		}
 	}
-	if strings.Contains(env, shimPrefix) || strings.Contains(env, "TF_LOG=\n") {
+	if strings.Contains(env, shim.Dir) || strings.Contains(env, "TF_LOG=\n") {
 		t.Errorf("the engine's environment has too much:\n%s", env)
 	}
 	e.tell("out creating")
@@ -348,7 +348,7 @@ func TestOtherCommandsBecomeTheEngine(t *testing.T) {
 	if e.Pid != f.Process.Pid {
 		t.Errorf("the engine's process is %d, the front's %d", e.Pid, f.Process.Pid)
 	}
-	if env := strings.Join(e.Env, "\n"); strings.Contains(env, shimPrefix) {
+	if env := strings.Join(e.Env, "\n"); strings.Contains(env, shim.Dir) {
 		t.Errorf("environment:\n%s", env)
 	}
 	e.tell("exit 7")
