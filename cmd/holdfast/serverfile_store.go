@@ -29,7 +29,7 @@ type RedisSettings struct {
 }
 
 // Shared reports whether several machines can use the store.
-func (s Settings) Shared() bool { return s.Store != "sqlite" && !strings.HasPrefix(s.Store, "sqlite:") }
+func (s Settings) Shared() bool { return strings.Contains(s.Store, "://") }
 
 // checkStore takes the embedded store and addresses of Redis.
 func checkStore(v string) error {
