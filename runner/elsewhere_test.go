@@ -3,6 +3,8 @@ package runner
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -66,6 +68,38 @@ func TestEngineElsewhere(t *testing.T) {
 				t.Errorf("the engine's words are lost: %q", deref(v).error)
 			}
 		})
+	}
+}
+
+// An attempt whose engine ended before it learned that it had lost the run
+// leaves the engine's files to whoever asks about them: without them the answer
+// would be that no engine was started.
+func TestLostAttemptKeepsItsEngine(t *testing.T) {
+	f := newFixture(t)
+	x := f.applying(store.Running, nil)
+	ends := f.handleRun(func(_ context.Context, x *execution) (verdict, error) {
+		dir, err := x.attemptDir()
+		if err != nil {
+			return verdict{}, err
+		}
+		for name, text := range map[string]string{"owner": `{"pid": 1}`, "exit": `{"code": 0}`} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				return verdict{}, err
+			}
+		}
+		x.result.Shim, x.endures = dir, true
+		f.takenOver(x)
+		return verdict{state: store.Applied}, nil
+	})
+	if err := ends(t.Context(), x.job); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.tellOfEngines(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var told engineRecord
+	if _, err := f.load(t.Context(), engineName(x.run.ID), &told); err != nil || told.Never || told.Exit == nil {
+		t.Errorf("told %+v, %v", told, err)
 	}
 }
 

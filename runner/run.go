@@ -41,7 +41,7 @@ type execution struct {
 	// handling is the handler's own context, which outlives those of its steps.
 	handling context.Context
 	// endures is set once the engine applies: what it did is stored however long
-	// the store is away.
+	// the store is away, and its shim's files stay for whoever takes the run over.
 	endures bool
 }
 
@@ -80,7 +80,7 @@ func (r *Runner) handleRun(steps func(context.Context, *execution) (verdict, err
 		}
 		x.log.Close()
 		switch cause := context.Cause(ctx); {
-		case errors.Is(err, errTaken) && x.run.Step != stepApply:
+		case errors.Is(err, errTaken) && !x.endures:
 			return x.sweep() // superseded: nobody else removes what it left
 		case err == nil, errors.Is(err, errTaken):
 			return nil
