@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -253,13 +254,17 @@ func (x *execution) untilAnswered(ctx context.Context, f func() error) error {
 	}
 }
 
-// again is for an update that was refused. A backend that failed over may have
-// forgotten this attempt's own latest writes, and nothing was written since:
-// then they are made again.
+// again is for an update that was refused. A backend may have kept the update
+// although its answer was lost, or too few replicas had it in time: then it is
+// done. One that failed over may have forgotten this attempt's own latest
+// writes, and nothing was written since: then they are made again.
 func (x *execution) again(ctx context.Context, refused error) (store.Run, error) {
 	stored, err := x.r.Store.Runs.Get(ctx, x.run.ID)
 	if err != nil {
 		return stored, err
+	}
+	if x.wrote(stored) {
+		return stored, nil
 	}
 	if stored.Version >= x.run.Version || stored.Token > x.run.Token || stored.State.Ended() {
 		return stored, refused
@@ -268,4 +273,10 @@ func (x *execution) again(ctx context.Context, refused error) (store.Run, error)
 	run := x.run
 	run.Version = stored.Version
 	return x.r.Store.Runs.Update(ctx, x.r.Clock(), run)
+}
+
+// wrote reports whether what is stored is what this attempt was about to write.
+func (x *execution) wrote(stored store.Run) bool {
+	return stored.Version == x.run.Version+1 && stored.Token == x.run.Token &&
+		stored.State == x.run.State && stored.Step == x.run.Step && stored.Error == x.run.Error && bytes.Equal(stored.Result, x.run.Result)
 }

@@ -176,6 +176,21 @@ func TestAppliedIsRecorded(t *testing.T) {
 	if err := x.save(t.Context()); err != nil || forgetful.away != 0 {
 		t.Fatalf("after the store was away: %v", err)
 	}
+	// The write is kept, and its answer is lost.
+	forgetful.deaf = 1
+	x.result.Saved = true
+	if err := x.save(t.Context()); err != nil || forgetful.deaf != 0 {
+		t.Fatalf("after an answer was lost: %v", err)
+	}
+	// The same, and then somebody superseded the run.
+	lost := x.run
+	if _, err := forgetful.Runs.Update(t.Context(), f.clock(), lost); err != nil {
+		t.Fatal(err)
+	}
+	x.run.Error = "another"
+	if err := x.save(t.Context()); !errors.Is(err, errTaken) {
+		t.Errorf("over another's: %v", err)
+	}
 	forgetful.forgot = true
 	x.run.Version = before.Version + 5
 	if err := x.save(t.Context()); err != nil {
@@ -197,6 +212,7 @@ type forgetfulRuns struct {
 	store.Runs
 	old    store.Run
 	away   int
+	deaf   int // how many writes are kept without an answer
 	forgot bool
 }
 
@@ -205,7 +221,12 @@ func (r *forgetfulRuns) Update(ctx context.Context, now time.Time, run store.Run
 		r.away--
 		return run, errDown
 	}
-	return r.Runs.Update(ctx, now, run)
+	stored, err := r.Runs.Update(ctx, now, run)
+	if err == nil && r.deaf > 0 {
+		r.deaf--
+		return run, errDown
+	}
+	return stored, err
 }
 
 // A backend that failed over may have forgotten jobs whose runs it has.
