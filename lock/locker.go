@@ -122,10 +122,10 @@ func (l *Locker) Hold(ctx context.Context, key Key, h Holder, ttl time.Duration)
 	if err != nil {
 		return nil, nil, err
 	}
-	held := &Held{locker: l, ttl: ttl, lease: lease}
+	held := &Held{locker: l, ttl: ttl, lease: lease, end: asked.Add(ttl)}
 	holding, lose := context.WithCancelCause(ctx)
 	held.lose = lose
-	held.expiry = time.AfterFunc(time.Until(asked.Add(ttl)), func() { lose(ErrLost) })
+	held.expiry = time.AfterFunc(time.Until(held.end), func() { lose(ErrLost) })
 	renewing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	held.stop = stop
 	held.renewing.Go(func() { held.renew(renewing) })
@@ -151,8 +151,9 @@ type Held struct {
 	// endures is set by Endure: expiry is stopped for good.
 	endures bool
 	// expiry cancels the holder's context when ttl passes by this process's
-	// monotonic clock, whatever is done to the time of day.
+	// monotonic clock, whatever is done to the time of day; end is when that is.
 	expiry *time.Timer
+	end    time.Time
 }
 
 // Lease returns the lease as of its latest renewal.
@@ -198,8 +199,8 @@ func (h *Held) Check(ctx context.Context) error {
 		h.lost = true
 		return ErrLost
 	}
-	h.lease = lease
-	h.expiry.Reset(time.Until(asked.Add(h.ttl)))
+	h.lease, h.end = lease, asked.Add(h.ttl)
+	h.expiry.Reset(time.Until(h.end))
 	return nil
 }
 
@@ -211,7 +212,8 @@ func (h *Held) Check(ctx context.Context) error {
 func (h *Held) Endure() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.lost || !h.endures && !h.expiry.Stop() {
+	// A process that stood still until now may come here before its timer runs.
+	if h.lost || !h.endures && (!time.Now().Before(h.end) || !h.expiry.Stop()) {
 		return ErrLost
 	}
 	h.endures = true

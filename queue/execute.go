@@ -31,18 +31,21 @@ type executionKey struct{}
 // handler is about to begin does more harm cut off than going on alone. From
 // then on ErrLost comes only from the store's own answer that somebody else has
 // the job, and storing the attempt's outcome is tried until the store answers
-// or the process stops. In another context it does nothing.
-func Endure(ctx context.Context) {
+// or the process stops. It returns ErrLost where the lease has ended already:
+// then nothing is to begin. In another context it does nothing.
+func Endure(ctx context.Context) error {
 	e, ok := ctx.Value(executionKey{}).(*execution)
 	if !ok {
-		return
+		return nil
 	}
 	e.worker.mu.Lock()
 	defer e.worker.mu.Unlock()
-	// One whose lease has ended was told, and stops.
-	if e.expiry.Stop() {
-		e.endures = true
+	// A process that stood still until now may come here before the timer runs.
+	if !e.endures && (!time.Now().Before(e.leaseEnd) || !e.expiry.Stop()) {
+		return ErrLost
 	}
+	e.endures = true
+	return nil
 }
 
 // begin registers j as running here until leaseEnd.

@@ -195,7 +195,9 @@ func (x *execution) endure(ctx context.Context, lease *lock.Held) error {
 	if err := lease.Endure(); err != nil {
 		return err
 	}
-	queue.Endure(ctx)
+	if err := queue.Endure(ctx); err != nil {
+		return err
+	}
 	x.endures = true
 	return nil
 }
