@@ -221,10 +221,14 @@ func (w *Worker) claim(ctx, alive context.Context, handling *sync.WaitGroup) boo
 // back reports whether a store that was away answers again. While it was, leases
 // ended of jobs that run on: before anything is claimed, this worker extends its
 // own, and gives the others time to do the same.
+//
+// It asks with a write, though about no job: a store that is read well and does
+// not acknowledge what it writes would take one job after the other for claims
+// that nobody knows of, until their attempts have run out.
 func (w *Worker) back(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, w.config.Lease)
 	defer cancel()
-	if _, err := w.queue.driver.List(ctx, Filter{Limit: 1}); err != nil {
+	if _, err := w.queue.driver.Heartbeat(ctx, w.queue.config.Clock(), []Ref{{}}, w.config.Lease); err != nil {
 		return false
 	}
 	if err := w.beatOnce(ctx); err != nil {

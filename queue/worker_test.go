@@ -418,7 +418,9 @@ func TestWorkerEndures(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var cause error
 			bubble(t, func(ctx context.Context, j queue.Job) error {
-				queue.Endure(ctx)
+				if err := queue.Endure(ctx); err != nil {
+					return err
+				}
 				select {
 				case <-time.After(test.until):
 				case <-ctx.Done():
@@ -445,7 +447,9 @@ func TestWorkerEndures(t *testing.T) {
 func TestWorkerEnduresNotForEver(t *testing.T) {
 	causes := make(chan error, 1)
 	endures := func(ctx context.Context, j queue.Job) error {
-		queue.Endure(ctx)
+		if err := queue.Endure(ctx); err != nil {
+			return err
+		}
 		err := waits(ctx, j)
 		causes <- err
 		return err
@@ -627,6 +631,50 @@ func TestWorkerSurvivesItsStore(t *testing.T) {
 		b.shutdown()
 		if n := strings.Count(b.log.String(), "unreachable"); n != 1 {
 			t.Errorf("logged %d times:\n%s", n, b.log.String())
+		}
+	})
+}
+
+// unheard is a store that keeps what is written, and says that it did not: fewer
+// replicas have it than the store is to wait for.
+type unheard struct {
+	*queuetest.Memory
+	fails atomic.Bool
+}
+
+func (d *unheard) Claim(ctx context.Context, now time.Time, c queue.Claim) ([]queue.Job, error) {
+	jobs, err := d.Memory.Claim(ctx, now, c)
+	return jobs, errors.Join(err, d.err())
+}
+
+func (d *unheard) Heartbeat(ctx context.Context, now time.Time, refs []queue.Ref, lease time.Duration) ([]queue.Beat, error) {
+	beats, err := d.Memory.Heartbeat(ctx, now, refs, lease)
+	return beats, errors.Join(err, d.err())
+}
+
+func (d *unheard) err() error {
+	if d.fails.Load() {
+		return errors.New("0 replicas of 1 have the write")
+	}
+	return nil
+}
+
+// Jobs do not run out of attempts while claims are not acknowledged.
+func TestWorkerClaimsNothingUnheard(t *testing.T) {
+	bubble(t, func(context.Context, queue.Job) error { return nil }, func(b *bench) {
+		d := &unheard{Memory: b.driver}
+		b.queue = queue.New(d, queue.Config{})
+		d.fails.Store(true)
+		b.start()
+		b.enqueue(queue.Job{})
+		after(time.Hour)
+		if j := b.only(); j.Attempt > 1 {
+			t.Errorf("claimed %d times", j.Attempt)
+		}
+		d.fails.Store(false)
+		after(time.Minute)
+		if b.called() != 1 || len(b.list()) != 0 {
+			t.Errorf("%d calls, %d left", b.called(), len(b.list()))
 		}
 	})
 }
