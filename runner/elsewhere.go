@@ -127,6 +127,7 @@ func (r *Runner) tellOfEngines(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var problems []error // one engine's must not keep the others' runs waiting
 	for _, run := range runs {
 		if run.Step != stepApply || run.Node == r.Node {
 			continue
@@ -136,10 +137,10 @@ func (r *Runner) tellOfEngines(ctx context.Context) error {
 			continue
 		}
 		if err := r.tellOfEngine(ctx, run.ID, result.Shim); err != nil {
-			return fmt.Errorf("engine of run %s: %w", run.ID, err)
+			problems = append(problems, fmt.Errorf("engine of run %s: %w", run.ID, err))
 		}
 	}
-	return nil
+	return errors.Join(problems...)
 }
 
 // tellOfEngine writes what became of the engine in dir. What it printed is

@@ -160,6 +160,29 @@ func TestNodeTellsOfItsOwn(t *testing.T) {
 	}
 }
 
+// An engine of which nothing can be found out keeps no answer about others away.
+func TestNodeTellsOfTheOthers(t *testing.T) {
+	f := newFixture(t)
+	x := f.takenOver(f.applying(store.Running, map[string]string{"owner": `{"pid": 1}`, "exit": `{"code": 0}`}))
+	bad := *x
+	run, err := f.newRun(t.Context(), store.Run{Key: "other", Kind: store.KindApply, Repository: f.repo.String(), PullRequest: 2, Commit: "gone"}, x.in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad.run, bad.result.Shim = run, filepath.Join(x.result.Shim, "exit", "no-directory")
+	bad.run.State, bad.run.Step, bad.run.Node = store.Running, stepApply, "two"
+	if err := bad.save(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.tellOfEngines(t.Context()); err == nil {
+		t.Error("what cannot be found out is no error")
+	}
+	var told engineRecord
+	if _, err := f.load(t.Context(), engineName(x.run.ID), &told); err != nil || told.Exit == nil {
+		t.Errorf("told %+v, %v", told, err)
+	}
+}
+
 // What an apply did is recorded however long the store was away, and although
 // the store forgot what the attempt wrote before; what somebody else wrote
 // stands.

@@ -188,8 +188,12 @@ func readOwner(dir string) (owner, error) {
 // It returns true when none was and, from now on, none can be: a front or
 // supervisor that is late finds that it may not. It returns false when one was
 // started; Follow then tells what became of it. It makes dir where it is
-// missing and may be called again with the same answer.
+// missing and may be called again with the same answer. What was settled before
+// is told on a full disk as well.
 func Abandon(dir string) (bool, error) {
+	if o, err := readOwner(dir); err == nil {
+		return o.Abandoned, nil
+	}
 	if err := os.MkdirAll(dir, dirPerm); err != nil {
 		return false, fmt.Errorf("abandon an apply: %w", err)
 	}
