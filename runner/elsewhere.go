@@ -59,21 +59,23 @@ func (x *execution) askNode(ctx context.Context) (*verdict, error) {
 	x.asked = true
 	tick := time.NewTicker(askEvery)
 	defer tick.Stop()
-	heard := x.r.Clock()
+	// By this process's own clock: that of the store jumps where another server
+	// takes over.
+	heard, last := time.Now(), time.Time{}
 	for {
 		var told engineRecord
 		if _, err := x.r.load(ctx, engineName(x.run.ID), &told); err != nil {
 			return nil, errors.Join(errDetached, err)
 		}
 		if told.Shim == x.result.Shim {
-			if told.At.After(heard) {
-				heard = told.At
+			if !told.At.Equal(last) {
+				heard, last = time.Now(), told.At
 			}
 			if told.ended() {
 				return x.answered(ctx, told)
 			}
 		}
-		if x.r.Clock().Sub(heard) > x.r.NodePatience {
+		if time.Since(heard) > x.r.NodePatience {
 			x.log.Printf("%s has said nothing for %s.\n", x.result.ShimNode, x.r.NodePatience)
 			return x.vanished(ctx)
 		}

@@ -124,6 +124,41 @@ func TestEngineOnALostNode(t *testing.T) {
 	}
 }
 
+// heardRecords calls read at each reading of a record, with how many there were.
+type heardRecords struct {
+	store.Records
+	n    int
+	read func(n int)
+}
+
+func (r *heardRecords) Get(ctx context.Context, key string) (store.Record, error) {
+	r.n++
+	r.read(r.n)
+	return r.Records.Get(ctx, key)
+}
+
+// A node is not taken for lost because the store's clock is set, as where a
+// server takes over whose clock is another.
+func TestEngineElsewhereWhenTheClockIsSet(t *testing.T) {
+	f := newFixture(t)
+	x := f.takenOver(f.applying(store.Running, map[string]string{"owner": `{"pid": 1}`, "exit": `{"code": 0}`}))
+	records := f.Store.Records
+	f.Store.Records = &heardRecords{Records: records, read: func(n int) {
+		switch n {
+		case 1:
+			f.pass(time.Hour)
+		case 2:
+			f.Store.Records = records
+			if err := f.tellOfEngines(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+	}}
+	if v, err := x.recover(t.Context()); err != nil || deref(v).state != store.Applied {
+		t.Errorf("verdict %+v, %v", deref(v), err)
+	}
+}
+
 // A node tells nothing of a run that it has itself, and nothing twice.
 func TestNodeTellsOfItsOwn(t *testing.T) {
 	f := newFixture(t)
