@@ -83,8 +83,11 @@ func (w *watch) look(ctx context.Context) {
 // same one starts anew: it may have lost its last writes in either case. "" is
 // not known.
 func identity(ctx context.Context, node *goredis.Client) string {
-	server, _ := node.Info(ctx, "server").Result()
-	replication, _ := node.Info(ctx, "replication").Result()
+	server, err := node.Info(ctx, "server").Result()
+	replication, rerr := node.Info(ctx, "replication").Result()
+	if err != nil || rerr != nil {
+		return "" // half of it would look like another server
+	}
 	info := parseInfo(server + replication)
 	return info["run_id"] + info["master_replid"]
 }

@@ -3,6 +3,10 @@ package redis
 import (
 	"testing"
 	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	miniserver "github.com/alicebob/miniredis/v2/server"
+	goredis "github.com/redis/go-redis/v9"
 )
 
 // TestClockIsMeasured goes through what a server's clock and the network do.
@@ -40,5 +44,32 @@ func TestClockIsMeasured(t *testing.T) {
 	}
 	if len(w.samples) > samples {
 		t.Errorf("%d measurements are kept", len(w.samples))
+	}
+}
+
+// A server that is asked twice and answers once is not known, instead of being
+// another one than before.
+func TestHalfAnIdentity(t *testing.T) {
+	m := miniredis.RunT(t)
+	refuses := false
+	m.Server().SetPreHook(func(c *miniserver.Peer, cmd string, args ...string) bool {
+		switch {
+		case cmd != "INFO":
+			return false
+		case refuses && args[0] == "replication":
+			c.WriteError("LOADING")
+		default:
+			c.WriteBulk("run_id:1\r\nmaster_replid:2\r\n")
+		}
+		return true
+	})
+	client := goredis.NewClient(&goredis.Options{Addr: m.Addr(), MaxRetries: -1})
+	defer client.Close()
+	if id := identity(t.Context(), client); id != "12" {
+		t.Errorf("identity %q", id)
+	}
+	refuses = true
+	if id := identity(t.Context(), client); id != "" {
+		t.Errorf("half an identity: %q", id)
 	}
 }
