@@ -296,11 +296,15 @@ func (s *server) Run(ctx context.Context) error {
 		return nil
 	})
 	worked := make(chan struct{})
+	// Others ask about the engines here for as long as jobs have their grace time.
+	until, gone := context.WithCancel(context.WithoutCancel(work))
+	defer gone()
 	group.Go(func() error {
 		// Pages stay up until the work has ended.
 		<-work.Done()
 		s.logger.Info("stopping; running jobs have a grace time", "grace", s.settings.Grace)
 		<-worked
+		gone()
 		s.streams()
 		stop, cancel := context.WithTimeout(context.WithoutCancel(work), 5*time.Second)
 		defer cancel()
@@ -313,11 +317,11 @@ func (s *server) Run(ctx context.Context) error {
 		group.Go(func() error { s.runner.Schedule(work); return nil })
 		group.Go(func() error { s.hosts.ask(work, s.logger, askTimeout); return nil })
 	}
-	group.Go(func() error { s.runner.Attend(work); return nil })
+	group.Go(func() error { s.runner.Attend(until); return nil })
 	if s.worker != nil {
 		started := s.store.Now()
 		group.Go(func() error {
-			s.runner.Announce(work, func() runner.NodeState { return s.state(started) })
+			s.runner.Announce(until, func() runner.NodeState { return s.state(started) })
 			return nil
 		})
 	}
