@@ -54,6 +54,7 @@ func newRig(t *testing.T, config terraform.Config, files map[string]string) *rig
 	t.Setenv("TF_CLI_CONFIG_FILE", "")
 	t.Setenv("HOME", base)
 	config.DataDir = filepath.Join(base, "data")
+	config.Pass = append(config.Pass, "GORACE") // with the race detector the shim would sleep a second before it ends
 	r.config = config
 	r.Engines, err = terraform.New(config)
 	if err != nil {
