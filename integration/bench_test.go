@@ -153,7 +153,7 @@ func (b *bench) inAll(commands ...[]string) {
 			for _, args := range commands {
 				cmd := exec.Command(b.engine.file(), args...)
 				cmd.Dir = filepath.Join(b.floor, fmt.Sprintf("ws%02d", i))
-				cmd.Env = append(os.Environ(), "TF_IN_AUTOMATION=1", "TF_INPUT=0", "CHECKPOINT_DISABLE=1", "TF_REATTACH_PROVIDERS="+b.cloud.reattach)
+				cmd.Env = append(os.Environ(), "TF_IN_AUTOMATION=1", "TF_INPUT=0", "CHECKPOINT_DISABLE=1", "GOGC=off", "TF_REATTACH_PROVIDERS="+b.cloud.reattach)
 				if out, err := cmd.CombinedOutput(); err != nil {
 					return fmt.Errorf("terraform %s: %w\n%s", args[0], err, out)
 				}

@@ -97,6 +97,7 @@ func (w *world) killedAt(step string, pull int, name string, later time.Duration
 		default:
 			reached = over
 		}
+		time.Sleep(time.Millisecond)
 	}
 	time.Sleep(later)
 	w.kill()
