@@ -39,6 +39,7 @@ const (
 // The seed says what is done and how long is waited between; what the machines
 // make of it differs from run to run. -chaos 30m goes on for longer.
 func TestChaos(t *testing.T) {
+	t.Parallel()
 	files := map[string]string{}
 	for i := range chaosWorkspaces {
 		files[chaosWorkspace(i)+"/main.tf"] = providers + "provider \"smallcloud\" {}\n"
