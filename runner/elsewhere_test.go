@@ -325,6 +325,44 @@ func TestForgottenJobsAreQueuedAgain(t *testing.T) {
 	}
 }
 
+// A store may have failed over while no process was there to notice.
+func TestStartQueuesForgottenJobs(t *testing.T) {
+	f := newFixture(t)
+	for want, failovers := range []func(context.Context) <-chan struct{}{nil, func(context.Context) <-chan struct{} { return nil }} {
+		f.Store.Failovers = failovers
+		if err := f.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := len(f.jobs(JobRequeue)); got != want {
+			t.Errorf("%d jobs instead of %d", got, want)
+		}
+	}
+}
+
+// What an engine left on a node goes with its run, whoever ended that.
+func TestSweep(t *testing.T) {
+	f := newFixture(t)
+	x := f.applying(store.Running, nil)
+	dir, err := x.attemptDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ended := range []bool{false, true} {
+		if ended {
+			x.run.State = store.Applied
+			if err := x.save(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := f.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if exists(dir) == ended {
+			t.Errorf("run ended: %v, its files are there: %v", ended, exists(dir))
+		}
+	}
+}
+
 // Several machines do not share a directory by themselves.
 func TestNoStateDir(t *testing.T) {
 	f := newFixture(t)

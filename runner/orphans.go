@@ -23,14 +23,18 @@ const JobRequeue = "requeue"
 // failed over: the runs that it still has tell what their jobs were, and the
 // hosts what happened.
 func (r *Runner) Recover(ctx context.Context) error {
-	_, err := r.Queue.Enqueue(ctx, queue.Job{Kind: JobRequeue, Key: JobRequeue, Again: true, Priority: queue.PriorityPrompt})
-	if err != nil {
+	if err := r.startRequeue(ctx); err != nil {
 		return err
 	}
 	if err := r.lookEverywhere(ctx); err != nil {
 		return err
 	}
 	return r.startDiscover(ctx, "")
+}
+
+func (r *Runner) startRequeue(ctx context.Context) error {
+	_, err := r.Queue.Enqueue(ctx, queue.Job{Kind: JobRequeue, Key: JobRequeue, Again: true, Priority: queue.PriorityPrompt})
+	return err
 }
 
 // handleRequeue queues again the jobs of all runs that have not ended. One that

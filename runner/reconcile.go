@@ -17,10 +17,13 @@ import (
 )
 
 // Start makes sure that every repository is reconciled from now on, first at
-// once: what happened while nothing ran is found.
+// once: what happened while nothing ran is found, and so is what the store forgot
+// in a failover that nobody noticed, because all processes were down with it.
 func (r *Runner) Start(ctx context.Context) error {
-	if err := r.sweep(ctx); err != nil {
-		return fmt.Errorf("remove what ended runs left: %w", err)
+	if r.Store.Failovers != nil {
+		if err := r.startRequeue(ctx); err != nil {
+			return err
+		}
 	}
 	if err := r.lookEverywhere(ctx); err != nil {
 		return err
@@ -44,7 +47,16 @@ func (r *Runner) lookEverywhere(ctx context.Context) error {
 	return nil
 }
 
-// sweep removes the files of runs that have ended: a killed process could not.
+// Sweep removes the files of runs that have ended, which a killed process could
+// not, and one that lost a run to another node may not. It is for every process
+// that carries out jobs, before it does.
+func (r *Runner) Sweep(ctx context.Context) error {
+	if err := r.sweep(ctx); err != nil {
+		return fmt.Errorf("remove what ended runs left: %w", err)
+	}
+	return nil
+}
+
 func (r *Runner) sweep(ctx context.Context) error {
 	runs := filepath.Join(r.DataDir, "runs")
 	entries, err := os.ReadDir(runs)

@@ -283,6 +283,9 @@ func newWorker(s Settings, node string, q *queue.Queue, r *runner.Runner, regist
 // Run serves until ctx ends and everything that ran has ended or was given
 // back.
 func (s *server) Run(ctx context.Context) error {
+	if err := s.runner.Sweep(ctx); err != nil {
+		return err
+	}
 	if s.role == serves {
 		if err := s.runner.Start(ctx); err != nil {
 			return err
