@@ -112,10 +112,13 @@ func (x *execution) answered(ctx context.Context, told engineRecord) (*verdict, 
 func (r *Runner) Attend(ctx context.Context) {
 	tick := time.NewTicker(tellEvery)
 	defer tick.Stop()
+	failed := false // so that an outage is one line of the log
 	for {
-		if err := r.tellOfEngines(ctx); err != nil && ctx.Err() == nil {
+		err := r.tellOfEngines(ctx)
+		if err != nil && ctx.Err() == nil && !failed {
 			r.Logger.Warn("tell other nodes of engines here", "error", err)
 		}
+		failed = err != nil
 		select {
 		case <-ctx.Done():
 			return

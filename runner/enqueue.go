@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -49,6 +50,9 @@ func withOrder(result json.RawMessage, in runPayload) (json.RawMessage, error) {
 		if err := json.Unmarshal(result, &r); err != nil {
 			return nil, err
 		}
+	}
+	if len(in.Workspace.RunsOn) > 0 && r.Waiting == "" {
+		r.Waiting = "waits for a worker with " + strings.Join(in.Workspace.RunsOn, ", ") + " (runs_on)"
 	}
 	var err error
 	if r.Order, err = json.Marshal(in); err != nil {

@@ -210,6 +210,7 @@ func (x *execution) end(ctx context.Context, v verdict) error {
 	}
 	x.log.Close() // what could not be stored while the store was away
 	x.ended = v.state.Ended()
+	x.r.Logger.Info("run ended", "run", x.run.ID, "kind", x.run.Kind, "state", x.run.State, "repository", x.run.Repository, "workspace", x.run.Workspace, "pull_request", x.run.PullRequest, "why", firstLine(x.run.Error))
 	if err := x.after(ctx); err != nil {
 		return err
 	}

@@ -91,7 +91,7 @@ var (
 	// ErrExists says that a file or record is already there.
 	ErrExists = errors.New("store: exists already")
 	// ErrFull says that the disk is full. Nothing was changed.
-	ErrFull = errors.New("store: disk full")
+	ErrFull = errors.New("store: full")
 	// ErrNewer says that the store was written by a newer version of Holdfast.
 	ErrNewer = errors.New("store: written by a newer version")
 )

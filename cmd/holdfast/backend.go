@@ -27,6 +27,7 @@ func openBackend(ctx context.Context, s Settings, logger *slog.Logger, observe f
 		return nil, err
 	}
 	c.Logger, c.Observe = logger, observe
+	redis.LogTo(logger)
 	return redis.Open(ctx, c)
 }
 

@@ -271,6 +271,14 @@ func (d *doctor) store(ctx context.Context, s Settings) map[vcs.Repository]time.
 		return known
 	}
 	defer st.Close()
+	if key, kerr := masterKey(s); kerr == nil {
+		// Only where there is one to compare with: doctor makes nothing.
+		if _, err := st.Records.Get(ctx, "key/digests"); err == nil {
+			if _, err := openDigestKey(ctx, st, s, key); err != nil {
+				d.fail("key", err, hintOf(err))
+			}
+		}
+	}
 	records, err := st.Records.List(ctx, "repository/")
 	if err != nil {
 		d.fail("store", err, "")

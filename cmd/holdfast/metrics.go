@@ -167,7 +167,7 @@ func (c *storeCollector) nodes(ctx context.Context, ch chan<- prometheus.Metric)
 	nodes, err := runner.Nodes(ctx, c.store.Records)
 	counts := map[[2]string]int{{"serve", ""}: 0, {"worker", ""}: 0}
 	for _, n := range nodes {
-		counts[[2]string{n.Role, ""}] += one(!n.Gone(now))
+		counts[[2]string{n.Role, ""}] += one(n.Slots > 0 && !n.Gone(now))
 	}
 	c.emit(ch, c.workers, counts, err)
 	if err != nil {

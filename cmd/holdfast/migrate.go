@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/queue"
+	"holdfast/runner"
 	"holdfast/store"
 )
 
@@ -159,8 +160,17 @@ func (m *move) alone(p place) error {
 	return nil
 }
 
-// idle refuses a source whose jobs are running.
+// idle refuses a source that servers use, or whose jobs are running.
 func (m *move) idle(ctx context.Context) error {
+	nodes, err := runner.Nodes(ctx, m.from.Records)
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		if !n.Gone(m.from.Now()) {
+			return hinted{fmt.Errorf("%s uses %s: it was heard of at %s", n.Name, m.from.name, n.Seen.Local().Format(time.TimeOnly)), "stop all servers and workers and try again; after a crash that takes up to a minute"}
+		}
+	}
 	jobs, err := m.from.Queue.List(ctx, queue.Filter{State: queue.StateRunning, Limit: allJobs})
 	if err != nil {
 		return err
@@ -176,7 +186,8 @@ func (m *move) idle(ctx context.Context) error {
 // migration marks a store that is being filled: what is known of the move.
 type migration struct {
 	ID   string    `json:"id"` // ULID: of the move's line in the audit trail
-	From string    `json:"from"`
+	From string    `json:"from,omitempty"`
+	To   string    `json:"to,omitempty"` // in a store that was moved away
 	At   time.Time `json:"at"`
 }
 
@@ -189,6 +200,12 @@ func migrating(ctx context.Context, st *store.Store) error {
 	mark, _, err := marked(ctx, st)
 	if err != nil || mark.ID == "" {
 		return err
+	}
+	if mark.To != "" {
+		return hinted{
+			fmt.Errorf("this store was moved to %s at %s: what was applied since is only known there, and would be applied again from here", mark.To, mark.At.Local().Format(time.DateTime)),
+			"start with that store (HOLDFAST_STORE, --store, store in the server file); to come back, move that one into a new file with holdfast migrate",
+		}
 	}
 	return hinted{
 		fmt.Errorf("this store is being filled from %s since %s, and not all is there", mark.From, mark.At.Local().Format(time.DateTime)),
@@ -212,13 +229,13 @@ func marked(ctx context.Context, st *store.Store) (mark migration, r store.Recor
 // mark writes into the target what is coming, before anything else. A target
 // that has something else in it is refused.
 func (m *move) mark(ctx context.Context) (migration, error) {
-	if err := migrating(ctx, m.from.Store); err != nil {
-		return migration{}, fmt.Errorf("%s: %w", m.from.name, err)
-	}
+	away := migrating(ctx, m.from.Store)
 	mark, _, err := marked(ctx, m.to.Store)
 	switch {
 	case err != nil:
 		return mark, err
+	case away != nil && mark.From != m.from.name:
+		return mark, fmt.Errorf("%s: %w", m.from.name, away)
 	case mark.From == m.from.name:
 		m.progress.Line("Going on with the move that began at %s.", mark.At.Local().Format(time.DateTime))
 		return mark, nil

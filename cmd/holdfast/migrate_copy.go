@@ -41,10 +41,28 @@ func (m *move) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("write audit trail: %w", err)
 	}
+	if err := m.leave(ctx, mark); err != nil {
+		return err
+	}
 	if err := m.to.Records.Delete(ctx, migrationKey); err != nil {
 		return err
 	}
 	return m.sayNext(moved)
+}
+
+// leave marks the source: a server that is started on it by mistake would apply
+// again what was applied since the move.
+func (m *move) leave(ctx context.Context, mark migration) error {
+	value, err := json.Marshal(migration{ID: mark.ID, To: m.to.name, At: m.from.Now()})
+	if err != nil {
+		return err
+	}
+	_, r, err := marked(ctx, m.from.Store)
+	if err != nil {
+		return err
+	}
+	_, err = m.from.Records.Put(ctx, m.from.Now(), store.Record{Key: migrationKey, Version: r.Version, Value: value})
+	return err
 }
 
 // copy loads all of the source into the target, and returns what it was.
@@ -63,6 +81,9 @@ func (m *move) copy(ctx context.Context) (moved inventory, err error) {
 	}
 	m.progress.Step("moving %s to %s", m.from.name, m.to.name)
 	err = m.from.Dump(ctx, func(item store.Item) error {
+		if item.Record != nil && item.Record.Key == migrationKey {
+			return nil // the source's own mark
+		}
 		if err := moved.add(item); err != nil {
 			return err
 		}
@@ -211,7 +232,7 @@ func (m *move) aboutKey() []string {
 		steps = append(steps, "Plans and logs are encrypted with the server's key: give every server of the new store the same (key, HOLDFAST_KEY).")
 	}
 	if states := filepath.Join(dir, "state"); exists(states) {
-		steps = append(steps, fmt.Sprintf("%s has the states of root modules without a backend. They were not moved: copy them into the data directory of the server that applies these, and let no other apply them.", states))
+		steps = append(steps, fmt.Sprintf("%s has the states of root modules without a backend. They were not moved: give those a backend, or copy the directory to where all machines reach it and name it as state_dir.", states))
 	}
 	return steps
 }

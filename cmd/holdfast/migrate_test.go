@@ -104,6 +104,12 @@ func (e ends) same(t *testing.T) {
 	if lines != 1 {
 		t.Errorf("the audit trail has %d lines about the move", lines)
 	}
+	if err := migrating(t.Context(), from); err == nil || !strings.Contains(err.Error(), "moved to") {
+		t.Errorf("a server may start on the source: %v", err)
+	}
+	if err := from.Records.Delete(t.Context(), migrationKey); err != nil {
+		t.Fatal(err)
+	}
 	storetest.Same(t, from, to)
 }
 
@@ -116,7 +122,7 @@ func TestMigrate(t *testing.T) {
 	if code, stdout, stderr := e.migrate(); code != 1 || strings.Contains(stdout+stderr, "secret-") {
 		t.Errorf("again: exit code %d, %s%s", code, stdout, stderr)
 	}
-	e.refuses("is not empty")
+	e.refuses("this store was moved to")
 	e.same(t)
 }
 

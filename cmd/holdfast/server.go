@@ -321,13 +321,11 @@ func (s *server) Run(ctx context.Context) error {
 		group.Go(func() error { s.hosts.ask(work, s.logger, askTimeout); return nil })
 	}
 	group.Go(func() error { s.runner.Attend(until); return nil })
-	if s.worker != nil {
-		started := s.store.Now()
-		group.Go(func() error {
-			s.runner.Announce(until, func() runner.NodeState { return s.state(started) })
-			return nil
-		})
-	}
+	started := s.store.Now()
+	group.Go(func() error {
+		s.runner.Announce(until, func() runner.NodeState { return s.state(started) })
+		return nil
+	})
 	group.Go(func() error { s.recoverAfterFailovers(work); return nil })
 	group.Go(func() error {
 		defer close(worked)
@@ -347,6 +345,9 @@ func (s *server) state(started time.Time) runner.NodeState {
 	host, _ := os.Hostname() // only shown
 	n := runner.NodeState{
 		Name: s.node, Role: s.role.String(), Host: host, Version: version, Labels: s.settings.Labels, Dedicated: s.settings.Dedicated, Started: started, Slots: s.settings.Workers,
+	}
+	if s.worker == nil {
+		return n
 	}
 	for _, j := range s.worker.Running() {
 		n.Running = append(n.Running, runner.NodeJob{ID: j.ID, Kind: j.Kind})
@@ -382,10 +383,24 @@ func (s *server) ready(ctx context.Context) error {
 	if err := checkDisk(s.settings.DataDir); err != nil {
 		return err
 	}
-	if _, err := s.store.Records.List(ctx, "ready/"); err != nil {
+	if err := s.writes(ctx); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
 	return nil
+}
+
+// writes finds out whether the store takes a write: one that is full, or whose
+// replicas are away, can still be read.
+func (s *server) writes(ctx context.Context) error {
+	rec, err := s.store.Records.Get(ctx, "ready/"+s.node)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	_, err = s.store.Records.Put(ctx, s.store.Now(), store.Record{Key: "ready/" + s.node, Version: rec.Version, Value: []byte("{}")})
+	if errors.Is(err, store.ErrConflict) {
+		return nil // another request asked at the same time
+	}
+	return err
 }
 
 // Close gives back what newServer opened.

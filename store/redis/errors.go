@@ -71,9 +71,9 @@ func (d *database) refused(err error) error {
 	_, moved := goredis.IsMovedError(err)
 	switch {
 	case goredis.HasErrorPrefix(err, "WRONGPASS"):
-		return &refusal{"Redis refuses this user or password", "check the user and the password in the store's address", err}
+		return &refusal{"Redis refuses this user or password", "check HOLDFAST_REDIS_PASSWORD, or username and password in the server file's redis block", err}
 	case goredis.IsAuthError(err):
-		return &refusal{"Redis asks for a password", "put it into the store's address: redis://:PASSWORD@HOST, or redis://USER:PASSWORD@HOST", err}
+		return &refusal{"Redis asks for a password", "set HOLDFAST_REDIS_PASSWORD, or username and password in the server file's redis block", err}
 	case goredis.IsPermissionError(err):
 		return &refusal{"the Redis user may not do that", "give it what Holdfast needs: ACL SETUSER NAME " + UserRules(d.cfg.Prefix), err}
 	case moved && !d.cfg.Cluster:

@@ -60,7 +60,7 @@ func TestOpenRefuses(t *testing.T) {
 		is      error
 	}{
 		"nobody":             {spoil: func(m *miniredis.Miniredis) { m.Close() }, want: "check that Redis runs", is: redis.ErrUnreachable},
-		"no password":        {spoil: func(m *miniredis.Miniredis) { m.RequireAuth("hunter2") }, want: "redis://:PASSWORD@HOST"},
+		"no password":        {spoil: func(m *miniredis.Miniredis) { m.RequireAuth("hunter2") }, want: "HOLDFAST_REDIS_PASSWORD"},
 		"a wrong password":   {spoil: func(m *miniredis.Miniredis) { m.RequireAuth("x") }, change: func(cfg *redis.Config) { cfg.Password = "hunter2" }, want: "refuses this user or password"},
 		"no permission":      {spoil: func(m *miniredis.Miniredis) { m.SetError("NOPERM no permissions to run") }, want: "ACL SETUSER"},
 		"loading":            {spoil: func(m *miniredis.Miniredis) { m.SetError("LOADING the dataset") }, is: redis.ErrUnreachable},
