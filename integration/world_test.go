@@ -1,13 +1,10 @@
 package integration
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -63,7 +60,7 @@ func sideBySide() {
 	}
 }
 
-// patience bounds every wait of these tests. It is no assertion about speed:
+// patience bounds every wait of these tests in which nothing moves. It is no assertion about speed:
 // a wait that runs into it means that the thing will not happen.
 const patience = 90 * time.Second
 
@@ -223,8 +220,27 @@ func (w *world) until(what string, ok func() bool) {
 // untilIn is until for what takes longer.
 func (w *world) untilIn(patience time.Duration, what string, ok func() bool) {
 	w.Helper()
-	deadline := time.Now().Add(patience)
-	for !ok() {
+	w.advancesIn(patience, what, func() (int, bool) { return 0, ok() })
+}
+
+// advances waits for what is true in the end, and has patience for as long as
+// it comes nearer: a number that step returns changes.
+func (w *world) advances(what string, step func() (int, bool)) {
+	w.Helper()
+	w.advancesIn(patience, what, step)
+}
+
+func (w *world) advancesIn(patience time.Duration, what string, step func() (int, bool)) {
+	w.Helper()
+	last, deadline := 0, time.Now().Add(patience)
+	for {
+		now, ok := step()
+		if ok {
+			return
+		}
+		if now != last {
+			last, deadline = now, time.Now().Add(patience)
+		}
 		if time.Now().After(deadline) {
 			w.Fatalf("it never came true that %s; runs:\n%s", what, w.describe())
 		}
@@ -282,17 +298,15 @@ func (w *world) ended(n int, f store.RunFilter) []store.Run {
 	st := w.open()
 	defer st.Close()
 	var runs []store.Run
-	w.until(fmt.Sprintf("%d runs %+v have ended", n, f), func() bool {
+	w.advances(fmt.Sprintf("%d runs %+v have ended", n, f), func() (int, bool) {
 		runs = w.runsIn(st, f)
-		if len(runs) < n {
-			return false
-		}
+		over := 0
 		for _, r := range runs {
-			if !r.State.Ended() {
-				return false
+			if r.State.Ended() {
+				over++
 			}
 		}
-		return true
+		return over, len(runs) >= n && over == len(runs)
 	})
 	if len(runs) != n {
 		w.Fatalf("there are %d runs instead of %d:\n%s", len(runs), n, w.describe())
@@ -398,139 +412,10 @@ func (w *world) busy(ctx context.Context, st *store.Store) []queue.Job {
 
 // unfinished leaves out the jobs that only wait for their next turn.
 func unfinished(jobs []queue.Job) []queue.Job {
+	now := time.Now()
 	return slices.DeleteFunc(jobs, func(j queue.Job) bool {
-		return (j.Kind == "reconcile" || j.Kind == "discover") && j.State == queue.StateWaiting
+		return (j.Kind == "reconcile" || j.Kind == "discover") && j.State == queue.StateWaiting && j.RunAt.After(now)
 	})
-}
-
-// cloudProcess is the small cloud, which outlives a killed Holdfast.
-type cloudProcess struct {
-	testing.TB
-	url, reattach string
-}
-
-type cloudResource struct {
-	ID         string         `json:"id"`
-	Kind       string         `json:"kind"`
-	Name       string         `json:"name"`
-	Attributes map[string]any `json:"attributes"`
-}
-
-type cloudEntry struct {
-	Op     string `json:"op"`
-	Name   string `json:"name"`
-	ByHand bool   `json:"by_hand"`
-}
-
-func startCloud(t testing.TB) *cloudProcess {
-	t.Helper()
-	cmd := exec.Command(binaries.cloud)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = cmd.Wait()
-	})
-	line, err := bufio.NewReader(out).ReadBytes('\n')
-	if err != nil {
-		t.Fatalf("start the small cloud: %v", err)
-	}
-	var ready struct{ URL, Reattach string }
-	if err := json.Unmarshal(line, &ready); err != nil {
-		t.Fatal(err)
-	}
-	return &cloudProcess{TB: t, url: ready.URL, reattach: ready.Reattach}
-}
-
-// resources returns all that exists in the cloud.
-func (c *cloudProcess) resources() []cloudResource {
-	c.Helper()
-	var out []cloudResource
-	c.get("/api/resources", &out)
-	return out
-}
-
-// journal returns what was done in the cloud, reads left out.
-func (c *cloudProcess) journal() []cloudEntry {
-	c.Helper()
-	var all, out []cloudEntry
-	c.get("/api/journal", &all)
-	for _, e := range all {
-		if e.Op != "read" {
-			out = append(out, e)
-		}
-	}
-	return out
-}
-
-// created counts how often a resource of that name was made.
-func (c *cloudProcess) created(name string) int {
-	n := 0
-	for _, e := range c.journal() {
-		if e.Op == "create" && e.Name == name {
-			n++
-		}
-	}
-	return n
-}
-
-// set changes an attribute by hand.
-func (c *cloudProcess) set(name, attribute, value string) {
-	c.Helper()
-	for _, r := range c.resources() {
-		if r.Name != name {
-			continue
-		}
-		body, err := json.Marshal(map[string]string{attribute: value})
-		if err != nil {
-			c.Fatal(err)
-		}
-		req, err := http.NewRequest(http.MethodPatch, c.url+"/api/resources/"+r.ID, bytes.NewReader(body))
-		if err != nil {
-			c.Fatal(err)
-		}
-		req.Header.Set("Content-Type", "application/json")
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			c.Fatal(err)
-		}
-		answer, _ := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if resp.StatusCode/100 != 2 {
-			c.Fatalf("change %s: %s %s", name, resp.Status, answer)
-		}
-		return
-	}
-	c.Fatalf("the cloud has no %s", name)
-}
-
-// attribute returns an attribute of the only resource with that name.
-func (c *cloudProcess) attribute(name, attribute string) any {
-	c.Helper()
-	for _, r := range c.resources() {
-		if r.Name == name {
-			return r.Attributes[attribute]
-		}
-	}
-	return nil
-}
-
-func (c *cloudProcess) get(path string, v any) {
-	c.Helper()
-	resp, err := http.Get(c.url + path)
-	if err != nil {
-		c.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if err := json.NewDecoder(resp.Body).Decode(v); err != nil {
-		c.Fatalf("GET %s: %v", path, err)
-	}
 }
 
 // lockedBuffer is a buffer that a process writes while a test reads.
