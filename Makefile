@@ -33,8 +33,9 @@ GC := GOGC=400
 
 .PHONY: test
 test: terraform redis ## run everything: linters, race detector, real Redis, end-to-end, crash and chaos tests
-	@# Side by side: the end-to-end tests mostly wait, while the others compute.
-	@./integration/with-redis.sh $(MAKE) --no-print-directory -j 3 $(filter --output-sync,$(.FEATURES:%=--%)) test-plain test-raced lint deploy
+	@# Two at a time: the end-to-end tests mostly wait, while the others compute.
+	@# lint and deploy come later, and find compiled what they need.
+	@./integration/with-redis.sh $(MAKE) --no-print-directory -j 2 $(filter --output-sync,$(.FEATURES:%=--%)) test-plain test-raced lint deploy
 
 .PHONY: test-plain
 test-plain:
