@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/url"
 	"os"
 	"strings"
 	"syscall"
@@ -75,8 +76,13 @@ func (s Settings) storeName() string {
 		return s.StorePath()
 	}
 	scheme, rest, _ := strings.Cut(s.Store, "://")
-	if i := strings.LastIndex(rest, "@"); i >= 0 {
-		rest = rest[i+1:]
+	place, query, _ := strings.Cut(rest, "?")
+	name := scheme + "://" + place[strings.LastIndex(place, "@")+1:]
+	parameters, _ := url.ParseQuery(query) // those that can be read
+	parameters.Del("sentinel_username")
+	parameters.Del("sentinel_password")
+	if len(parameters) > 0 {
+		name += "?" + parameters.Encode()
 	}
-	return scheme + "://" + rest
+	return name
 }

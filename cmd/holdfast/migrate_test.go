@@ -131,6 +131,7 @@ func TestMigrateRefuses(t *testing.T) {
 	e.refuses("the same store", "--to", "sqlite:"+e.from)
 	e.refuses("no store at", "--from", "sqlite:"+e.from+".other")
 	e.refuses("--to has a password in it", "--to", "mysql://someone:hunter2@db/holdfast")
+	e.refuses("--to has a password in it", "--to", "redis+sentinel://a,b/main?sentinel_password=hunter2")
 	if _, _, stderr := e.migrate("--to", "mysql://someone:hunter2@db/holdfast"); strings.Contains(stderr, "hunter2") {
 		t.Errorf("a password is printed: %s", stderr)
 	}

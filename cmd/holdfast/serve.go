@@ -128,12 +128,12 @@ func (f *serverFlags) settings(load func(string, func(string) (string, bool)) (S
 // line.
 func noPassword(flag, address string) error {
 	u, err := url.Parse(address)
-	if err != nil || u.User == nil {
+	if err != nil {
 		return nil
 	}
-	if _, secret := u.User.Password(); !secret {
+	if _, secret := u.User.Password(); !secret && !u.Query().Has("sentinel_password") {
 		return nil
 	}
 	return hinted{fmt.Errorf("%s has a password in it, which everybody on this machine can read in the list of processes", flag),
-		`leave it out there, and set HOLDFAST_REDIS_PASSWORD, or password = env("…") in the server file's redis block`}
+		`leave it out there, and set HOLDFAST_REDIS_PASSWORD, or password = env("…") in the server file's redis block (sentinel_password for Sentinels)`}
 }

@@ -58,3 +58,19 @@ func TestMasterKeyOfARestoredStore(t *testing.T) {
 		})
 	}
 }
+
+// TestStoreName has names that are logged and written into the audit trail.
+func TestStoreName(t *testing.T) {
+	for address, want := range map[string]string{
+		"redis://redis:6379":                                                                       "redis://redis:6379",
+		"redis://holdfast:hunter2@redis:6379/1?prefix=a":                                           "redis://redis:6379/1?prefix=a",
+		"unix://:hunter2@/run/redis.sock?db=1":                                                     "unix:///run/redis.sock?db=1",
+		"redis+cluster://:hunter2@a,b?wait_replicas=1":                                             "redis+cluster://a,b?wait_replicas=1",
+		"redis+sentinel://a,b/main?sentinel_password=h@r2":                                         "redis+sentinel://a,b/main",
+		"redis+sentinel://u:hunter2@a/main?prefix=a&sentinel_username=u&sentinel_password=hunter2": "redis+sentinel://a/main?prefix=a",
+	} {
+		if got := (Settings{Store: address}).storeName(); got != want {
+			t.Errorf("%s is named %s", address, got)
+		}
+	}
+}
