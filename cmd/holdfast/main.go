@@ -95,8 +95,8 @@ so that drift is found and, where the team wants it, undone.
 Try it on this machine: holdfast demo
 
 Exit codes: 0 where all is well, 1 after a mistake or a failure, 130 when
-interrupted ("serve", and "demo" without --auto, end that way with 0); "drift"
-and "diff" end with 2 where they found a difference.`,
+interrupted ("serve", "worker", and "demo" without --auto, end that way with 0);
+"drift" and "diff" end with 2 where they found a difference.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version,

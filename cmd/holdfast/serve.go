@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -59,6 +60,9 @@ func (f *serverFlags) start(cmd *cobra.Command, r role) error {
 		logger.Warn("running as root: what a plan runs can read everything on this machine; run Holdfast as a user of its own")
 	}
 	srv, err := newServer(cmd.Context(), s, serverOptions{Logger: logger, Role: r})
+	if errors.Is(err, context.Canceled) && cmd.Context().Err() != nil {
+		return nil // told to end while it waited for its store
+	}
 	if err != nil {
 		return err
 	}

@@ -2,9 +2,12 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -154,4 +157,46 @@ func TestStoreFromBefore(t *testing.T) {
 	if data, err := st.Artifacts.Get(t.Context(), "r/plan"); err != nil || string(data) != "plan" {
 		t.Errorf("%q, %v", data, err)
 	}
+}
+
+// TestStopWhileWaiting: a server that is told to end has ended well, also where
+// its store never answered. systemd shows anything else as a failure.
+func TestStopWhileWaiting(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "server.hcl")
+	// Nobody can listen on port 1 but root, and nobody does.
+	err := os.WriteFile(file, []byte(`
+url      = "http://holdfast.example.com"
+listen   = "127.0.0.1:0"
+data_dir = "`+dir+`/data"
+store    = "redis://127.0.0.1:1"
+key      = "`+strings.Repeat("k", 32)+`"
+host "github" "github.com" {
+  token = "t"
+  mode  = "pull"
+}
+repository "github.com/acme/net" {}
+`), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	log := &stopAt{words: "trying again", stop: stop}
+	if code := run(ctx, []string{"serve", "--workers", "0", "--config", file}, io.Discard, log); code != 0 || log.stop != nil {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// stopAt calls stop once, when the words are written.
+type stopAt struct {
+	words string
+	stop  func()
+}
+
+func (s *stopAt) Write(line []byte) (int, error) {
+	if s.stop != nil && strings.Contains(string(line), s.words) {
+		s.stop()
+		s.stop = nil
+	}
+	return len(line), nil
 }
