@@ -246,6 +246,12 @@ func TestPools(t *testing.T) {
 	if labels, ok := other.env("HOLDFAST_LABELS"); ok {
 		t.Errorf("the other pool has the labels %q", labels.Value)
 	}
+	if dedicated, _ := prod.env("HOLDFAST_DEDICATED"); dedicated.Value != "true" {
+		t.Error("prod takes jobs that do not ask for it: others' code has its role")
+	}
+	if _, ok := other.env("HOLDFAST_DEDICATED"); ok {
+		t.Error("nobody does the jobs that ask for nothing")
+	}
 	if jobs, _ := prod.env("HOLDFAST_WORKERS"); jobs.Value != "2" || prod.replicas != 2 || other.replicas != 4 {
 		t.Errorf("prod: %s jobs in %d pods; the other pool has %d", jobs.Value, prod.replicas, other.replicas)
 	}
@@ -313,6 +319,7 @@ func TestMistakesInValuesAreRefused(t *testing.T) {
 		"ingress.host is needed": {"ingress": map[string]any{"enabled": true}},
 		"relpicas":               {"worker": map[string]any{"relpicas": 3}},
 		"engineSeconds":          {"shutdown": map[string]any{"engineSeconds": 5}},
+		"has no labels":          {"worker": map[string]any{"dedicated": true}},
 		"secrets":                {"secrets": map[string]any{"holdfast": "the-token-itself"}},
 		"Holdfast":               {"secrets": map[string]any{"Holdfast": []any{"KEY"}}},
 	} {

@@ -58,8 +58,8 @@ func TestBadStarts(t *testing.T) {
 	evicting := redistest.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
 	volatile := redistest.Start(t, "--appendonly", "no")
 	for _, test := range []badStart{
-		{name: "no password", store: locked.URL, says: []string{"Redis asks for a password", "redis://:PASSWORD@HOST"}},
-		{name: "a wrong password", store: "redis://:wrong@" + locked.Addr, says: []string{"refuses this user or password", "check the user and the password"}},
+		{name: "no password", store: locked.URL, says: []string{"Redis asks for a password", "HOLDFAST_REDIS_PASSWORD"}},
+		{name: "a wrong password", store: "redis://:wrong@" + locked.Addr, says: []string{"refuses this user or password", "check HOLDFAST_REDIS_PASSWORD"}},
 		{name: "too old", store: oldRedis(t), says: []string{"Redis 5.0.14 is too old", "6.2 or later"}},
 		{name: "it may evict", store: evicting.URL, says: []string{"maxmemory-policy allkeys-lru", "noeviction"}, starts: "redis {\n  allow_eviction = true\n}\n"},
 		{name: "it forgets", store: volatile.URL, says: []string{"appendonly no", "CONFIG SET appendonly yes"}, starts: "redis {\n  allow_volatile = true\n}\n"},
