@@ -147,7 +147,7 @@ func (f *serverFile) server(s *Settings) {
 	f.text(f.body, "state_dir", &s.StateDir, notEmpty)
 	f.number(f.body, "workers", &s.Workers, 0)
 	f.texts(f.body, "labels", &s.Labels, checkLabel)
-	f.flag(f.body, "dedicated", &s.Dedicated)
+	f.boolean(f.body, "dedicated", &s.Dedicated)
 	f.duration(f.body, "grace", &s.Grace)
 	f.count(f.body, "per_repository", &s.PerRepository)
 	f.count(f.body, "drift_checks", &s.DriftChecks)

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
-	"github.com/zclconf/go-cty/cty"
 
 	"holdfast/queue"
 	"holdfast/store/redis"
@@ -66,21 +65,8 @@ func (f *serverFile) redis(b *hclsyntax.Block, r *RedisSettings) {
 	if (r.CertFile == "") != (r.KeyFile == "") {
 		f.problem(b.TypeRange, "write both cert_file and key_file", "redis has only one of a certificate and its key")
 	}
-	f.flag(b.Body, "allow_eviction", &r.AllowEviction)
-	f.flag(b.Body, "allow_volatile", &r.AllowVolatile)
-}
-
-// flag reads true or false.
-func (f *serverFile) flag(body *hclsyntax.Body, name string, to *bool) {
-	v, rng, ok := f.value(body, name)
-	if !ok {
-		return
-	}
-	if v.Type() != cty.Bool {
-		f.problem(rng, fmt.Sprintf("write %s = true", name), "%s has to be true or false", name)
-		return
-	}
-	*to = v.True()
+	f.boolean(b.Body, "allow_eviction", &r.AllowEviction)
+	f.boolean(b.Body, "allow_volatile", &r.AllowVolatile)
 }
 
 // checkLabel takes a label of a worker.
